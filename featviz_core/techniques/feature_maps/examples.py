@@ -1,0 +1,69 @@
+"""Healthy and unhealthy feature maps to learn from, made with the demo model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import nn
+
+from featviz_core.borrowing import structural_view
+from featviz_core.demo.models import build
+from featviz_core.demo.samples import SAMPLES
+from featviz_core.images import read_picture
+from featviz_core.models import load_model, seeded
+from featviz_core.techniques.feature_maps.compute import FeatureMaps, feature_maps
+
+_LAYER = "trunk_output.block2"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """One look to learn: what it is called, what to see in it, and the maps."""
+
+    title: str
+    text: str
+    maps: FeatureMaps
+
+
+@cache
+def example_maps() -> tuple[Example, ...]:
+    """The same layer and picture three times: trained, with dead channels, and never trained."""
+    model = load_model("demo/shapes_cnn")
+    picture = read_picture(SAMPLES[0].path.read_bytes())
+    images = model.preprocess(picture.image)
+    fresh = seeded(lambda: build("shapes_cnn"))
+    return (
+        Example(
+            "Healthy",
+            "Channels differ, and the object stands out in several of them.",
+            feature_maps(model, images, layer=_LAYER),
+        ),
+        Example(
+            "Dead channels",
+            "Here the shift before the last ReLU was pushed far below zero, as one step with too high a learning rate "
+            "does: the crossed-out channels never answer, and no gradient brings them back.",
+            feature_maps(_with_dead_channels(model.module), images, layer=_LAYER),
+        ),
+        Example(
+            "Never trained",
+            "Fresh weights: every channel is a blurred copy of the same texture. A checkpoint that was not loaded "
+            "looks like this.",
+            feature_maps(fresh, images, layer=_LAYER),
+        ),
+    )
+
+
+def _with_dead_channels(module: nn.Module) -> nn.Module:
+    """A view of `module` whose block ends in a ReLU that lets every second channel through."""
+    view = structural_view(module)
+
+    def push_down(_module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        pushed = inputs[0].clone()
+        pushed[:, ::2] -= 100
+        return (pushed,)
+
+    last = [m for m in view.get_submodule(_LAYER).modules() if isinstance(m, nn.ReLU)][-1]
+    last.register_forward_pre_hook(push_down)
+    return view
