@@ -7,6 +7,8 @@ from functools import cache
 from importlib import import_module
 from types import ModuleType
 
+from PIL import Image
+
 import featviz_core.techniques as techniques
 from featviz_core.about import About
 
@@ -16,6 +18,21 @@ def packages() -> tuple[ModuleType, ...]:
     """The techniques' packages, in alphabetical order. Imports no torch."""
     names = sorted(module.name for module in pkgutil.iter_modules(techniques.__path__))
     return tuple(import_module(f"{techniques.__name__}.{name}") for name in names)
+
+
+def preview(slug: str) -> Image.Image:
+    """A small live result of a technique: the demo model on the first sample picture. Imports torch.
+
+    A technique without a `preview(model, images)` of its own raises `AttributeError`.
+    """
+    from featviz_core.demo.samples import SAMPLES
+    from featviz_core.images import read_picture
+    from featviz_core.models import load_model
+
+    package = next(package for package in packages() if package.ABOUT.slug == slug)
+    model = load_model("demo/shapes_cnn")
+    picture: Image.Image = package.preview(model, model.preprocess(read_picture(SAMPLES[0].path.read_bytes()).image))
+    return picture
 
 
 @cache

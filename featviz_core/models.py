@@ -112,6 +112,7 @@ def load_model(
     weights: str | None = None,
     checkpoint: Checkpoint | Path | str | bytes | None = None,
     num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     device: str = "cpu",
     progress: Callable[[float, str], None] | None = None,
 ) -> LoadedModel:
@@ -123,6 +124,7 @@ def load_model(
       published ones, which are downloaded once and kept in torch's hub folder. Demo models bring their own.
     - `checkpoint`: a `.safetensors` or state-dict file (path or bytes) to load into it.
     - `num_classes`: outputs of a freshly initialised model, 1000 by default.
+    - `class_names`: one for each output of a checkpoint, where its own are not wanted or not known.
 
     Raises `ModelError`, `WeightsError`, `CheckpointError` or `DeviceError`.
     """
@@ -130,9 +132,11 @@ def load_model(
     if checkpoint is not None and weights is not None:
         raise ModelError("Weights and a checkpoint were both given.", do="Choose one of the two.")
     if name.startswith(DEMO_PREFIX):
-        return _load_demo(name, device) if checkpoint is None else _load_checkpoint(name, checkpoint, device)
+        return (
+            _load_demo(name, device) if checkpoint is None else _load_checkpoint(name, checkpoint, device, class_names)
+        )
     if checkpoint is not None:
-        return _load_checkpoint(name, checkpoint, device)
+        return _load_checkpoint(name, checkpoint, device, class_names)
     if "/" in name:
         return _load_from_hub(name, weights, num_classes, device)
     if weights is None:
@@ -252,9 +256,7 @@ def _load_fresh(name: str, num_classes: int | None, device: str) -> LoadedModel:
     )
 
 
-def _load_published(
-    entry: zoo.ZooWeights, device: str, progress: Callable[[float, str], None] | None
-) -> LoadedModel:
+def _load_published(entry: zoo.ZooWeights, device: str, progress: Callable[[float, str], None] | None) -> LoadedModel:
     from featviz_core import weights as published
 
     path = published.download(entry, progress=progress)
@@ -271,39 +273,45 @@ def _load_published(
     )
 
 
-def _load_checkpoint(name: str, source: Checkpoint | Path | str | bytes, device: str) -> LoadedModel:
+def _load_checkpoint(
+    name: str, source: Checkpoint | Path | str | bytes, device: str, class_names: Sequence[str] | None
+) -> LoadedModel:
     from featviz_core import checkpoints
 
     if isinstance(source, str | Path):
-        checkpoint = checkpoints.read_checkpoint(Path(source), name=Path(source).name)
+        source = checkpoints.read_checkpoint(Path(source), name=Path(source).name)
     elif isinstance(source, bytes):
-        checkpoint = checkpoints.read_checkpoint(source, name="checkpoint")
-    else:
-        checkpoint = source
-    if name.startswith(DEMO_PREFIX):
-        card = demo.demo_model(name.removeprefix(DEMO_PREFIX))
-        module, preprocessing, names = demo.build(card.name), _demo_preprocessing(card), card.class_names
-    elif "/" in name:
-        raise CheckpointError(
-            "Checkpoints can be loaded into torchvision's and the demo architectures only.",
-            why=f"Got {name}.",
-            do="Give the checkpoint to timm or transformers, and open the model by an experiment file.",
-        )
-    else:
-        entry = zoo.default_weights(name)
-        module, preprocessing = seeded(lambda: build(name)), _zoo_preprocessing(entry)
-        names = _class_names(entry.num_classes)
-    module, report = checkpoints.fit_checkpoint(module, checkpoint)
-    classes = report.num_classes or len(names)
-    found = checkpoint.class_names if checkpoint.class_names and len(checkpoint.class_names) == classes else None
+        source = checkpoints.read_checkpoint(source, name="checkpoint")
+    module, preprocessing, own_names = _architecture(name)
+    module, report = checkpoints.fit_checkpoint(module, source)
+    classes = report.num_classes or len(own_names)
+    lists = [names for names in (class_names, source.class_names, own_names) if names and len(names) == classes]
+    notes = [*source.notes, *report.notes]
+    if class_names and len(class_names) != classes:
+        notes.append(f"The {len(class_names)} class names do not fit the {classes} outputs and are left out.")
     return LoadedModel(
         name,
         module,
-        class_names=found or (names if classes == len(names) else _class_names(classes)),
+        class_names=lists[0] if lists else _class_names(classes),
         preprocessing=preprocessing,
         device=device,
-        notes=(*checkpoint.notes, *report.notes),
+        notes=notes,
     )
+
+
+def _architecture(name: str) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
+    """A model to load a checkpoint into, with the preprocessing and class names of its usual weights."""
+    if name.startswith(DEMO_PREFIX):
+        card = demo.demo_model(name.removeprefix(DEMO_PREFIX))
+        return demo.build(card.name), _demo_preprocessing(card), card.class_names
+    if "/" in name:
+        raise CheckpointError(
+            "Checkpoints can be loaded into torchvision's and the demo architectures only.",
+            why=f"Got {name}.",
+            do="Give the checkpoint to timm or transformers themselves.",
+        )
+    entry = zoo.default_weights(name)
+    return seeded(lambda: build(name)), _zoo_preprocessing(entry), _class_names(entry.num_classes)
 
 
 def _load_from_hub(name: str, weights: str | None, num_classes: int | None, device: str) -> LoadedModel:

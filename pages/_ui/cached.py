@@ -17,7 +17,6 @@ import streamlit as st
 from featviz_core.images import Picture
 
 if TYPE_CHECKING:
-    from featviz_core.checkpoints import Checkpoint
     from featviz_core.models import LoadedModel, ModelCache
 
 # Enough for a large vision transformer, or some twenty models of ResNet-50's size.
@@ -31,16 +30,31 @@ _warming: threading.Thread | None = None
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """Which model was chosen, in a form that can be a key; `checkpoint` is the SHA-256 of an uploaded file."""
+    """Which model was chosen, in a form that can be a key.
+
+    `checkpoint` is the digest of an uploaded file and `file` its name; without `name` its architecture is guessed.
+    """
 
     name: str
     weights: str | None = None
     checkpoint: str | None = None
+    file: str = ""
     device: str = "automatic"
 
-    def on(self, device: str) -> ModelChoice:
-        """The same model on another device."""
-        return replace(self, device=device)
+    @property
+    def label(self) -> str:
+        """What to call it: the model's name, or the uploaded file's where the model was guessed from it."""
+        return self.name or self.file
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An uploaded checkpoint and, where there is one, its list of class names."""
+
+    name: str
+    data: bytes
+    class_names_file: str = ""
+    class_names: bytes = b""
 
 
 def warm_up() -> None:
@@ -78,7 +92,7 @@ class Look:
         return _answer(key, self.model, pictures, options)
 
 
-def look(choice: ModelChoice, checkpoint: Checkpoint | None = None) -> Look:
+def look(choice: ModelChoice, upload: Upload | None = None) -> Look:
     """The chosen model, shared by all sessions; loaded when nobody has it yet."""
     global _models
     with nullcontext() if torch_is_loaded() else st.spinner("Starting PyTorch …"):
@@ -88,14 +102,26 @@ def look(choice: ModelChoice, checkpoint: Checkpoint | None = None) -> Look:
     device = core.best_device() if choice.device == "automatic" else choice.device
 
     def load() -> LoadedModel:
-        with st.spinner(f"Loading {choice.name} …"):
-            loaded: LoadedModel = core.load_model(
-                choice.name, weights=choice.weights, checkpoint=checkpoint, device=device
-            )
+        with st.spinner(f"Loading {choice.label} …"):
+            if upload is not None:
+                return _load_upload(choice.name, upload, device)
+            loaded: LoadedModel = core.load_model(choice.name, weights=choice.weights, device=device)
             return loaded
 
-    choice = choice.on(device)
+    choice = replace(choice, device=device)
     return Look(choice, _models.get(choice, load))
+
+
+def _load_upload(name: str, upload: Upload, device: str) -> LoadedModel:
+    from featviz_core import checkpoints
+    from featviz_core.models import load_model
+
+    checkpoint = checkpoints.read_checkpoint(upload.data, name=upload.name)
+    names = None
+    if upload.class_names:
+        names = checkpoints.read_class_names(upload.class_names, name=upload.class_names_file)
+    name = name or checkpoints.guess_architecture(checkpoint.state)[0]
+    return load_model(name, checkpoint=checkpoint, class_names=names, device=device)
 
 
 @st.cache_data(scope="session", max_entries=64, max_size=_RESULT_BYTES, show_spinner=False)

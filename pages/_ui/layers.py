@@ -13,15 +13,19 @@ if TYPE_CHECKING:
     from featviz_core.trace import Layer
 
 
+_SHORT = 14  # characters
+
+
 def pick(model: LoadedModel, *, default: str) -> str:
     """The address of the layer to look at; kept in the URL as `layer`."""
-    viewable = [layer for layer in model.layers() if layer.viewable and layer.name]
-    addresses = [layer.address for layer in viewable]
+    known = addresses(model)
+    # A default that is not the first option has to come from the session's state, or Streamlit warns of two defaults.
+    if (st.session_state.get("layer") or st.query_params.get("layer")) not in known:
+        st.session_state["layer"] = default
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen: str = st.selectbox(
             "Layer",
-            addresses,
-            index=addresses.index(default) if default in addresses else 0,
+            known,
             key="layer",
             bind="query-params",
             help="Any layer by its name in the code: type a part of it. `#1` marks the first of several calls.",
@@ -29,9 +33,22 @@ def pick(model: LoadedModel, *, default: str) -> str:
         with st.popover("Tree", icon=":material/account_tree:", on_change="rerun", help="All layers as a tree") as tree:
             if tree.open:
                 _tree(model.layers())
-    layer = viewable[addresses.index(chosen)]
+    layer = model.trace((3, *model.input_size)).find(chosen)
     st.caption(f"{layer.type} · {describe(layer)}")
     return chosen
+
+
+def addresses(model: LoadedModel) -> list[str]:
+    """The layers that can be looked at."""
+    return [layer.address for layer in model.layers() if layer.viewable and layer.name]
+
+
+def short(address: str) -> str:
+    """The end of a layer's address, as many whole names as fit below a small picture."""
+    names = address.split(".")
+    ends = [".".join(names[start:]) for start in range(len(names))]
+    end = next((end for end in ends if len(end) <= _SHORT), names[-1])
+    return end if len(end) <= _SHORT else "…" + end[1 - _SHORT :]
 
 
 def describe(layer: Layer) -> str:

@@ -1,28 +1,132 @@
-"""The model picker: the bundled models, torchvision's architectures, and where their weights come from."""
+"""The model picker: bundled models, torchvision's architectures, and where their weights come from."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+
 import streamlit as st
 
+from featviz_core import weights as published
 from featviz_core.demo.models import DEMO_MODELS
-from featviz_core.zoo import ZOO
-from pages._ui.cached import ModelChoice
+from featviz_core.errors import CheckpointError, FeatVizError, WeightsError
+from featviz_core.zoo import ZOO, ZooWeights, zoo_weights
+from pages._ui import show
+from pages._ui.cached import ModelChoice, Upload
 
 _DEMO = {f"demo/{name}": card for name, card in DEMO_MODELS.items()}
+_MINE = "my checkpoint"
 _FRESH = "freshly initialised"
+_FILE = "a checkpoint file"
+_CHECKPOINT_MB = 500
 
 
-def draw() -> ModelChoice:
-    """Draw the picker and give what was chosen."""
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """The model that was picked, and why it cannot be used yet where that is so."""
+
+    choice: ModelChoice
+    upload: Upload | None = None
+    problem: FeatVizError | None = None
+
+
+def draw() -> Picked:
+    """Draw the picker and give what was picked."""
     name = st.selectbox(
         "Model",
-        [*_DEMO, *ZOO],
+        [*_DEMO, _MINE, *ZOO],
         key="model",
         bind="query-params",
-        help="The demo models are trained and need no network. The others are torchvision's architectures; "
-        "type to search among them.",
+        help="The demo models are trained and need no network. The others are torchvision's architectures: type to "
+        "search among them. With a checkpoint of your own, the architecture is read from the file.",
     )
     if name in _DEMO:
         st.caption(_DEMO[name].description)
-        return ModelChoice(name)
-    return ModelChoice(name)
+        return Picked(ModelChoice(name))
+    if name == _MINE:
+        return _checkpoint(None)
+    entry = ZOO[name]
+    st.caption(f"{entry.family} · {entry.parameters / 1e6:,.1f} million parameters")
+    source = st.selectbox(
+        "Weights",
+        [_FRESH, *(weights.name for weights in entry.weights), _FILE],
+        key="weights",
+        bind="query-params",
+        help="Fresh weights show the architecture; published ones are downloaded once; a file is your own training.",
+    )
+    if source == _FRESH:
+        return Picked(ModelChoice(name))
+    return _checkpoint(name) if source == _FILE else _published(zoo_weights(name, source))
+
+
+def _published(weights: ZooWeights) -> Picked:
+    choice = ModelChoice(weights.model, weights=weights.name)
+    accuracy = f" · {weights.accuracy:.1f} % top-1 on ImageNet" if weights.accuracy else ""
+    memory = published.memory_bytes(ZOO[weights.model], weights) / 2**20
+    st.caption(f"{weights.megabytes:,.0f} MB{accuracy} · needs {memory:,.0f} MB of memory to load")
+    if weights.note:
+        st.caption(weights.note)
+    here = published.is_cached(weights)
+    label = "Download again" if here else f"Download {weights.megabytes:,.0f} MB"
+    if st.button(
+        label,
+        icon=":material/download:",
+        type="tertiary" if here else "primary",
+        help="Kept in PyTorch's own folder, so other programs find it too. Its checksum is verified.",
+    ):
+        _download(weights, again=here)
+    if here:
+        return Picked(choice)
+    problem = WeightsError(
+        f"The weights {weights.name} of {weights.model} are not on this machine yet.",
+        why=f"They take {weights.megabytes:,.0f} MB and have to be downloaded once.",
+        do="Press Download in the sidebar, or choose a demo model or fresh weights, which need no network.",
+    )
+    return Picked(choice, problem=problem)
+
+
+def _download(weights: ZooWeights, *, again: bool) -> None:
+    bar = st.progress(0.0, f"Asking for {weights.filename} …")
+    # Any click starts a new run, which ends this one at the next step of the bar; so the button needs no handler.
+    st.button("Cancel", help="Stops the download; nothing of it is kept.")
+    try:
+        published.download(
+            weights, again=again, progress=lambda done, text: bar.progress(min(done, 1.0), text) and None
+        )
+    except WeightsError as error:
+        show.error(error)
+    else:
+        st.rerun()
+
+
+def _checkpoint(architecture: str | None) -> Picked:
+    file = st.file_uploader(
+        "Checkpoint",
+        type=["safetensors", "pth", "pt", "bin"],
+        key="checkpoint",
+        max_upload_size=_CHECKPOINT_MB,
+        help="A .safetensors file or a saved state_dict. Files that would run code are refused. For more than "
+        f"{_CHECKPOINT_MB} MB start the app with `-- --checkpoint FILE`.",
+    )
+    names = st.file_uploader(
+        "Class names",
+        type=["txt", "json"],
+        key="class names",
+        max_upload_size=1,
+        help="One name a line, or a JSON list. Without it, classes are numbered.",
+    )
+    if file is None:
+        what = CheckpointError("No checkpoint was given yet.", do="Upload one in the sidebar.")
+        return Picked(ModelChoice(architecture or _MINE), problem=what)
+    data = file.getvalue()
+    upload = Upload(file.name, data, names.name if names else "", names.getvalue() if names else b"")
+    digest = _digest(file.file_id, data) + hashlib.sha256(upload.class_names).hexdigest()
+    return Picked(ModelChoice(architecture or "", checkpoint=digest, file=file.name), upload)
+
+
+def _digest(file_id: str, data: bytes) -> str:
+    """The SHA-256 of an upload, worked out once: half a gigabyte takes half a second."""
+    known: dict[str, str] = st.session_state.setdefault("upload digests", {})
+    if file_id not in known:
+        known[file_id] = hashlib.sha256(data).hexdigest()
+    return known[file_id]

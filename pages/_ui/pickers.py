@@ -5,7 +5,7 @@ Options are shown and written into the URL as they are, so that a link reads lik
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import streamlit as st
@@ -15,7 +15,8 @@ from featviz_core.demo.samples import SAMPLES
 from featviz_core.errors import FeatVizError
 from featviz_core.images import EXTENSIONS, Picture, read_picture
 from pages._ui import cached, model_picker, show
-from pages._ui.cached import ModelChoice
+from pages._ui.cached import Look, ModelChoice
+from pages._ui.model_picker import Picked
 
 _PICTURE_MB = 20
 _MOST_UPLOADS = 24
@@ -25,20 +26,37 @@ _MOST_UPLOADS = 24
 class Chosen:
     """What stands in the pickers: the model, the picture to look at, and all pictures there are, by name."""
 
-    model: ModelChoice
-    picture: Picture
+    picked: Picked
+    device: str
+    picture_name: str
     pictures: dict[str, Picture]
+
+    @property
+    def picture(self) -> Picture:
+        """The picture to look at."""
+        return self.pictures[self.picture_name]
+
+    @property
+    def model(self) -> ModelChoice:
+        """The model, on the chosen device."""
+        return replace(self.picked.choice, device=self.device)
+
+    def look(self) -> Look:
+        """The loaded model. Raises the `FeatVizError` that keeps it from being used."""
+        if self.picked.problem is not None:
+            raise self.picked.problem
+        return cached.look(self.model, self.picked.upload)
 
     @property
     def path(self) -> str:
         """Where the picture lies, seen from the project's folder; for an upload, its own name."""
-        found = next((sample.path for sample in SAMPLES if sample.title == self.picture.name), None)
+        found = next((sample.path for sample in SAMPLES if sample.title == self.picture_name), None)
         return found.relative_to(ASSETS.parent).as_posix() if found else self.picture.name
 
 
 def draw() -> None:
     """Draw the pickers; the frame calls this once in every run."""
-    model = model_picker.draw()
+    picked = model_picker.draw()
     pictures = _samples() | _uploads()
     name = st.selectbox(
         "Picture",
@@ -52,7 +70,7 @@ def draw() -> None:
     for note in picture.notes:
         st.caption(note)
     _add_pictures()
-    st.session_state["chosen"] = Chosen(model.on(_device()), picture, pictures)
+    st.session_state["chosen"] = Chosen(picked, _device(), name, pictures)
 
 
 def chosen() -> Chosen:

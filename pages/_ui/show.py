@@ -1,13 +1,18 @@
-"""What every page looks like: its head, its errors, how to read it, and what to take away."""
+"""What every page looks like: its head, its errors, pictures to click, how to read it, and what to take away."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from PIL import Image
 
+from featviz_core import charts
 from featviz_core.about import About
 from featviz_core.catalog import abouts
+from featviz_core.drawing import Mosaic
 from featviz_core.errors import FeatVizError
 
 if TYPE_CHECKING:
@@ -24,19 +29,85 @@ def header(slug: str) -> About:
 
 
 def subject(chosen: Chosen, look: Look) -> None:
-    """What is being looked at: the model's answer to the picture."""
+    """What is being looked at: the model's answer to the picture, and on request what it saw of it."""
     answers = look.ask("top_classes", chosen.picture)
     with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(":gray[The model's answer:]", width="content")
         for rank, (name, probability) in enumerate(answers):
             label = f"{name} {probability:.1%}" if probability == probability else f"{name}: not a number"
-            st.badge(label, color="primary" if rank == 0 else "gray", help="The model's answer, as softmax probability")
+            st.badge(label, color="primary" if rank == 0 else "gray", help="Softmax probability of this class.")
+        if st.button(
+            "What the model saw",
+            icon=":material/visibility:",
+            type="tertiary",
+            help="The picture after preprocessing, in numbers, and the answer under the usual preprocessing mistakes.",
+        ):
+            _model_input(chosen, look)
     for note in look.model.notes:
         st.caption(note)
+
+
+@st.dialog("What the model saw", width="large")
+def _model_input(chosen: Chosen, look: Look) -> None:
+    from featviz_core.model_input import model_input
+
+    found = model_input(look.model, chosen.picture.image)
+    height, width = look.model.input_size
+    before, after = st.columns(2)
+    before.image(_boxed(chosen.picture.image, found.box), caption="Your picture; the model sees the bright part")
+    after.image(found.seen, caption=f"What the model saw: {width}×{height} pixels", width="stretch")
+    st.markdown("\n".join(f"1. {step}" for step in found.steps))
+    st.dataframe(found.channels.round(3), hide_index=True)
+    st.markdown("**Would it answer the same if the usual mistakes were made?**")
+    share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
+    st.dataframe(found.answers, hide_index=True, column_config={"probability": share})
+    st.caption("An answer that gets better under a mistake says that the model was trained with it.")
+
+
+def _boxed(image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """`image` with what lies outside of `box` dimmed."""
+    left, top, right, bottom = (round(edge) for edge in box)
+    dimmed = Image.blend(image, Image.new("RGB", image.size, "gray"), 0.7)
+    dimmed.paste(image.crop((left, top, right, bottom)), (left, top))
+    return dimmed
 
 
 def error(error: FeatVizError) -> None:
     """What happened, why, and what to do."""
     st.error("\n\n".join(part for part in (f"**{error.what}**", error.why, error.do) if part), icon=":material/error:")
+
+
+def clickable(
+    mosaic: Mosaic,
+    names: Sequence[str],
+    choose: Callable[[int], None],
+    *,
+    key: str,
+    width: int,
+    chosen: int | None = None,
+    captions: Sequence[str] = (),
+    alt: str,
+) -> None:
+    """A mosaic whose tiles can be clicked: `choose(index)` is called before the page runs again."""
+
+    def clicked() -> None:
+        points = st.session_state[key]["selection"][charts.SELECTION]
+        if points and points[0]["index"] < len(names):
+            choose(int(points[0]["index"]))
+
+    cells = [mosaic.cell(index) for index in range(mosaic.count)]
+    chart = charts.clickable_picture(mosaic.image, cells, names, width=width, chosen=chosen, captions=captions)
+    st.altair_chart(chart, width="content", key=key, on_select=clicked, alt=alt, theme=None)
+
+
+def tabs(parts: Mapping[str, Callable[[], None]]) -> None:
+    """The rest of a page, each part drawn only while it is open; which one is kept in the URL as `more`."""
+    for tab, draw in zip(
+        st.tabs(list(parts), key="more", bind="query-params", on_change="rerun"), parts.values(), strict=True
+    ):
+        with tab:
+            if tab.open:
+                draw()
 
 
 def how_to_read(about: About) -> None:
@@ -47,16 +118,21 @@ def how_to_read(about: About) -> None:
         st.caption(f"[{citation}]({url})")
 
 
+def png(image: Image.Image) -> bytes:
+    """A picture as a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def snippet(chosen: Chosen, lines: str) -> None:
     """The same result without the app: `lines` go on from `model` and `images`."""
-    choice = chosen.model
-    where = f'"{chosen.path}"'
-    weights = f', weights="{choice.weights}"' if choice.weights else ""
-    weights += f', checkpoint="{choice.checkpoint_name}"' if choice.checkpoint else ""
+    options = f', weights="{chosen.model.weights}"' if chosen.model.weights else ""
+    options += f', checkpoint="{chosen.model.file}"' if chosen.model.file else ""
     st.code(
         "from PIL import Image\n\n"
         "import featviz_core as fv\n\n"
-        f'model = fv.load_model("{choice.name}"{weights})\n'
-        f"images = model.preprocess(Image.open({where}))\n" + lines,
+        f'model = fv.load_model("{chosen.look().model.name}"{options})\n'
+        f'images = model.preprocess(Image.open("{chosen.path}"))\n{lines}',
         language="python",
     )

@@ -1,12 +1,53 @@
-"""The home page: what this is, and where to start for each symptom."""
+"""The home page: what this is, where to start for each symptom, and a live look at each technique."""
 
 from __future__ import annotations
 
 import streamlit as st
+from PIL import Image
 
-from featviz_core.catalog import abouts
-from pages._ui import menu
+from featviz_core import catalog
+from featviz_core.about import About
+from pages._ui import cached, menu
 
-st.title("What did my model learn?", anchor=False)
-for slug, about in abouts().items():
-    st.page_link(menu.page_of(slug), label=about.title)
+
+def page() -> None:
+    st.title("What did my model learn? Why doesn't it train?", anchor=False)
+    st.markdown(
+        "FeatViz opens a PyTorch image model up. The bundled model is trained, needs no network and is one click away. "
+        "Then choose your own model and pictures on the left: they stay chosen on every page, and the address in your "
+        "browser brings anybody back to what you see."
+    )
+    abouts = list(catalog.abouts().values())
+    across = min(2, len(abouts))
+    for start in range(0, len(abouts), across):
+        for place, about in zip(st.columns(across), abouts[start : start + across], strict=False):
+            with place, st.container(border=True):
+                card(about)
+
+
+def card(about: About) -> None:
+    """A technique: a live result, the question it answers, and when to open it."""
+    picture, text = st.columns([2, 3], gap="medium")
+    with picture:
+        # Only while PyTorch starts in the background does the picture ask again by itself.
+        st.fragment(live_result, run_every=None if cached.torch_is_loaded() else 1.0)(about.slug)
+    with text:
+        st.subheader(about.title, anchor=False)
+        st.markdown(about.question)
+        st.markdown("Open it when:\n" + "\n".join(f"- {symptom}" for symptom in about.symptoms))
+        st.page_link(menu.page_of(about.slug), label=f"**Open {about.title.lower()}**", icon=about.icon)
+
+
+def live_result(slug: str) -> None:
+    if not cached.torch_is_loaded():
+        st.caption("Starting PyTorch …")
+        return
+    st.image(preview(slug), width="stretch", alt=f"{slug}: a live result on the demo model")
+
+
+@st.cache_data(show_spinner=False)
+def preview(slug: str) -> Image.Image:
+    return catalog.preview(slug)
+
+
+page()

@@ -9,8 +9,8 @@ ABOUT = About(
     question="What does each channel of a layer see in my picture?",
     icon=":material/grid_view:",
     symptoms=(
-        "I want to see what my model looks for, from edges to whole objects.",
-        "Many channels seem to do nothing, or all do the same.",
+        "you want to see what the model looks for, from edges to whole objects,",
+        "many channels seem to do nothing, or all seem to do the same.",
     ),
     how_to_read=(
         "**Each tile is one channel** of the layer, laid out on the picture: bright where the channel responds. "
@@ -42,5 +42,6 @@ __getattr__ = lazily(
         "ChannelKernels": "kernels",
         "kernels": "kernels",
         "example_maps": "examples",
+        "preview": "examples",
     },
 )

@@ -41,24 +41,32 @@ class FeatureMaps:
         share of positions in [0, 1] with exactly zero; `dead` where a channel gives one value everywhere, `finite`
         where it holds neither NaN nor infinity.
         """
-        flat = self.maps[image].reshape(self.maps.shape[1], -1).astype(np.float64)
-        finite = np.isfinite(flat).all(axis=1)
-        with np.errstate(invalid="ignore"):
-            low, high, spread = flat.min(axis=1), flat.max(axis=1), flat.std(axis=1)
-            same = high - low <= _SAME * np.maximum(np.abs(low), np.abs(high))
-        dead = (same & finite) if flat.shape[1] > 1 else (flat[:, 0] == 0)
-        return pd.DataFrame(
-            {
-                "channel": np.arange(len(flat)),
-                "mean": flat.mean(axis=1),
-                "min": low,
-                "max": high,
-                "spread": spread,
-                "sparsity": (flat == 0).mean(axis=1),
-                "dead": dead,
-                "finite": finite,
-            }
-        )
+        flat = self._flat(image)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return pd.DataFrame(
+                {
+                    "channel": np.arange(len(flat)),
+                    "mean": flat.mean(axis=1, dtype=np.float64),
+                    "min": flat.min(axis=1),
+                    "max": flat.max(axis=1),
+                    "spread": flat.std(axis=1, dtype=np.float64),
+                    "sparsity": (flat == 0).mean(axis=1),
+                    "dead": self.dead(image),
+                    "finite": np.isfinite(flat).all(axis=1),
+                }
+            )
+
+    def dead(self, image: int = 0) -> NDArray[np.bool_]:
+        """Which channels `(C,)` give one value everywhere for picture `image`? Of a vector, those that are zero."""
+        flat = self._flat(image)
+        if flat.shape[1] == 1:
+            return np.asarray(flat[:, 0] == 0)
+        low, high = flat.min(axis=1), flat.max(axis=1)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.asarray(high - low <= _SAME * np.maximum(np.abs(low), np.abs(high)))
+
+    def _flat(self, image: int) -> NDArray[np.float32]:
+        return self.maps[image].reshape(self.maps.shape[1], -1)
 
     def value_range(self, image: int = 0) -> tuple[float, float]:
         """The smallest and the largest finite value over all channels of picture `image`; (0, 0) where none is."""
@@ -88,8 +96,7 @@ class FeatureMaps:
         `style` goes to `drawing.mosaic`: `scale`, `color_map`, `tile`, `columns`, `low`, `high`.
         """
         shown = list(range(self.maps.shape[1])) if channels is None else channels
-        dead = self.frame(image)["dead"].to_numpy()[shown]
-        return drawing.mosaic(self.maps[image][shown], dead=dead, **style)
+        return drawing.mosaic(self.maps[image][shown], dead=self.dead(image)[shown], **style)
 
 
 def feature_maps(model: Model, images: Tensor, *, layer: str) -> FeatureMaps:

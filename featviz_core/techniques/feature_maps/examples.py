@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
-from featviz_core.borrowing import structural_view
+from featviz_core.borrowing import Model, structural_view
+from featviz_core.capture import layers_of
 from featviz_core.demo.models import build
 from featviz_core.demo.samples import SAMPLES
 from featviz_core.images import read_picture
 from featviz_core.models import load_model, seeded
 from featviz_core.techniques.feature_maps.compute import FeatureMaps, feature_maps
+from featviz_core.techniques.feature_maps.depth import stages
 
-_LAYER = "trunk_output.block2"
+_LAYER = "trunk_output.block1"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +56,13 @@ def example_maps() -> tuple[Example, ...]:
             feature_maps(fresh, images, layer=_LAYER),
         ),
     )
+
+
+def preview(model: Model, images: Tensor) -> Image.Image:
+    """What does this technique show? A small picture for the home page: eight channels of an early stage."""
+    layer = stages(layers_of(model, tuple(images.shape[1:])))[1].address
+    maps = feature_maps(model, images, layer=layer)
+    return maps.mosaic(channels=maps.ranked("spread")[:8], columns=4, tile=96, gap=4, color_map="magma").image
 
 
 def _with_dead_channels(module: nn.Module) -> nn.Module:

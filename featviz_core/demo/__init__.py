@@ -1,0 +1,1 @@
+"""The bundled data set Shapes, the models trained on it, and how both were made."""
