@@ -10,9 +10,9 @@ st.logo("assets/logo.svg", size="large", icon_image="assets/icon.svg")
 
 menu.close_false_alarm()
 page = st.navigation(menu.pages())
-with st.sidebar:
-    pickers.draw()
 try:
+    with st.sidebar:
+        pickers.draw()
     page.run()
 except FeatVizError as error:
     show.error(error)

@@ -59,12 +59,13 @@ def clickable_picture(
         label = alt.Chart(below).mark_text(align="left", baseline="top", dy=4, fontSize=11, color=_CAPTION_COLOR)
         layers.append(label.encode(x=x, y=alt.Y("bottom:Q"), text="caption:N"))
     # Without padding, one unit of the scales is one pixel of the chart. A plain 0 would be taken for "not set".
-    return (
+    chart: alt.LayerChart = (
         alt.layer(*layers)
         .properties(width=width, height=round(bottom), padding=dict.fromkeys(("left", "right", "top", "bottom"), 0))
         .configure(background="transparent")
         .configure_view(strokeWidth=0)
     )
+    return chart
 
 
 def color_bar(low: float, high: float, color_map: str, *, width: int = 220) -> alt.Chart:
@@ -75,7 +76,7 @@ def color_bar(low: float, high: float, color_map: str, *, width: int = 220) -> a
     step = (high - low) / len(colors)
     frame = pd.DataFrame({"from": [low + i * step for i in range(len(colors))], "color": colors})
     frame["to"] = frame["from"] + step
-    return (
+    chart: alt.Chart = (
         alt.Chart(frame)
         .mark_rect()
         .encode(
@@ -90,3 +91,4 @@ def color_bar(low: float, high: float, color_map: str, *, width: int = 220) -> a
         .properties(width=width, height=_BAR_HEIGHT)
         .configure_view(strokeWidth=0)
     )
+    return chart

@@ -10,6 +10,7 @@ import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -49,10 +50,10 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An uploaded checkpoint and, where there is one, its list of class names."""
+    """A checkpoint, uploaded or given at the start, and, where there is one, its list of class names."""
 
     name: str
-    data: bytes
+    data: bytes | Path
     class_names_file: str = ""
     class_names: bytes = b""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import streamlit as st
 
@@ -11,7 +13,7 @@ from featviz_core import weights as published
 from featviz_core.demo.models import DEMO_MODELS
 from featviz_core.errors import CheckpointError, FeatVizError, WeightsError
 from featviz_core.zoo import ZOO, ZooWeights, zoo_weights
-from pages._ui import show
+from pages._ui import launch, show
 from pages._ui.cached import ModelChoice, Upload
 
 _DEMO = {f"demo/{name}": card for name, card in DEMO_MODELS.items()}
@@ -34,12 +36,15 @@ def draw() -> Picked:
     """Draw the picker and give what was picked."""
     name = st.selectbox(
         "Model",
-        [*_DEMO, _MINE, *ZOO],
+        [*_given(), *_DEMO, _MINE, *ZOO],
         key="model",
         bind="query-params",
         help="The demo models are trained and need no network. The others are torchvision's architectures: type to "
         "search among them. With a checkpoint of your own, the architecture is read from the file.",
     )
+    if name in _given():
+        st.caption("The checkpoint that the app was started with.")
+        return _given()[name]
     if name in _DEMO:
         st.caption(_DEMO[name].description)
         return Picked(ModelChoice(name))
@@ -57,6 +62,16 @@ def draw() -> Picked:
     if source == _FRESH:
         return Picked(ModelChoice(name))
     return _checkpoint(name) if source == _FILE else _published(zoo_weights(name, source))
+
+
+@cache
+def _given() -> dict[str, Picked]:
+    """The checkpoint that the app was started with, by the name it has in the picker."""
+    path: Path | None = launch.options().checkpoint
+    if path is None:
+        return {}
+    digest = hashlib.sha256(f"{path.resolve()} {path.stat().st_mtime_ns} {path.stat().st_size}".encode()).hexdigest()
+    return {path.name: Picked(ModelChoice("", checkpoint=digest, file=path.name), Upload(path.name, path))}
 
 
 def _published(weights: ZooWeights) -> Picked:

@@ -51,16 +51,19 @@ def subject(chosen: Chosen, look: Look) -> None:
 def _model_input(chosen: Chosen, look: Look) -> None:
     from featviz_core.model_input import model_input
 
-    found = model_input(look.model, chosen.picture.image)
+    with st.spinner("Asking the model …"):
+        found = model_input(look.model, chosen.picture.image)
     height, width = look.model.input_size
     before, after = st.columns(2)
-    before.image(_boxed(chosen.picture.image, found.box), caption="Your picture; the model sees the bright part")
-    after.image(found.seen, caption=f"What the model saw: {width}×{height} pixels", width="stretch")
+    before.markdown("**Your picture.** The model sees the bright part.")
+    before.image(_boxed(chosen.picture.image, found.box), width=380, alt="Your picture")
+    after.markdown(f"**What the model saw:** {width}×{height} pixels.")
+    after.image(found.seen, width=380, alt="What the model saw")
     st.markdown("\n".join(f"1. {step}" for step in found.steps))
-    st.dataframe(found.channels.round(3), hide_index=True)
+    st.table(found.channels.round(3), hide_index=True, border="horizontal")
     st.markdown("**Would it answer the same if the usual mistakes were made?**")
-    share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
-    st.dataframe(found.answers, hide_index=True, column_config={"probability": share})
+    percent = found.answers["probability"].map("{:.1%}".format)
+    st.table(found.answers.assign(probability=percent), hide_index=True, border="horizontal")
     st.caption("An answer that gets better under a mistake says that the model was trained with it.")
 
 

@@ -193,7 +193,7 @@ def compare(
     picture = picture_.selectbox(
         "Second picture",
         pictures,
-        index=pictures.index(chosen.picture_name),
+        index=(pictures.index(chosen.picture_name) + 1) % len(pictures),
         key=f"second picture {chosen.picture_name}",
         help="What to compare with; the same picture when you compare layers.",
     )

@@ -66,7 +66,8 @@ class FeatureMaps:
             return np.asarray(high - low <= _SAME * np.maximum(np.abs(low), np.abs(high)))
 
     def _flat(self, image: int) -> NDArray[np.float32]:
-        return self.maps[image].reshape(self.maps.shape[1], -1)
+        flat: NDArray[np.float32] = self.maps[image].reshape(self.maps.shape[1], -1)
+        return flat
 
     def value_range(self, image: int = 0) -> tuple[float, float]:
         """The smallest and the largest finite value over all channels of picture `image`; (0, 0) where none is."""

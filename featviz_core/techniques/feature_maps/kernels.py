@@ -21,7 +21,7 @@ class ChannelKernels:
     @property
     def colored(self) -> bool:
         """Whether the kernels look at red, green and blue."""
-        return self.weights.shape[1] == 3
+        return bool(self.weights.shape[1] == 3)
 
     def rgb(self, channel: int) -> NDArray[np.uint8]:
         """The kernel of one output channel in colour, `(kh, kw, 3)`, 0 to 255; zero is mid-grey.
@@ -31,7 +31,8 @@ class ChannelKernels:
         if not self.colored:
             raise ValueError(f"Expected kernels over 3 input channels, got {self.weights.shape[1]}.")
         largest = float(np.abs(self.weights).max()) or 1.0
-        return ((self.weights[channel].transpose(1, 2, 0) / largest + 1) * 127.5 + 0.5).astype(np.uint8)
+        scaled = (self.weights[channel].transpose(1, 2, 0) / largest + 1) * 127.5
+        return np.asarray(scaled + 0.5, np.uint8)
 
 
 def kernels(model: Model, *, layer: str) -> ChannelKernels | None:
