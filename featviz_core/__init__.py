@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PLACES = {"FeatVizError": "errors", "LoadedModel": "models", "load_model": "models", "model_input": "model_input", "top_classes": "models"}
+_PLACES = {
+    "FeatVizError": "errors",
+    "LoadedModel": "models",
+    "load_model": "models",
+    "model_input": "model_input",
+    "top_classes": "models",
+}
 _own = lazily(__name__, _PLACES)
 
 

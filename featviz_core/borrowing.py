@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 # Every module's own dictionaries: parameters, buffers, children and all kinds of hooks.
 _REGISTRIES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
-_CANNOT_COPY = (TypeError, RuntimeError, AttributeError, ValueError, copy.Error, pickle.PickleError)
+CANNOT_COPY = (TypeError, RuntimeError, AttributeError, ValueError, copy.Error, pickle.PickleError)
 _MOST_VIEWS = 8
 
 
@@ -149,11 +149,12 @@ class Pool:
             with _lock_of(self._template):
                 return structural_view(self._template)
         except BaseException as error:
+            cannot_copy = isinstance(error, CANNOT_COPY)
             with self._changed:
                 self._made -= 1
-                self._can_copy &= not isinstance(error, _CANNOT_COPY)
+                self._can_copy &= not cannot_copy
                 self._changed.notify_all()
-            if self._can_copy:
+            if not cannot_copy:
                 raise
             return None
 

@@ -93,10 +93,11 @@ def record(
         if stop_early and len(outputs) == len(found):
             raise _Stop
 
-    with borrowed(model) as module, torch.no_grad(), explained(module, images.shape[1:]):
+    with borrowed(model) as module, torch.no_grad():
         _watch(module, found, see, with_inputs=with_inputs)
         try:
-            answer = module(placed(images, module))
+            with explained(module, images.shape[1:]):
+                answer = module(placed(images, module))
         except _Stop:
             pass
         else:
@@ -131,10 +132,11 @@ def gradients(
         # Behind the layer goes a copy: an in-place module may not write on what we keep.
         return with_first_tensor(output, leaf.clone())
 
-    with borrowed(model) as module, torch.enable_grad(), explained(module, images.shape[1:]):
+    with borrowed(model) as module, torch.enable_grad():
         module.requires_grad_(False)
         _watch(module, found, see)
-        output = module(placed(images, module))
+        with explained(module, images.shape[1:]):
+            output = module(placed(images, module))
         _all_seen(found, activations)
         wanted = list(scalars(output))
         rows = [_towards(scalar, list(activations.values()), last=scalar is wanted[-1]) for scalar in wanted]

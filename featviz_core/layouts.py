@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from featviz_core.errors import LayerError
 
@@ -73,13 +74,7 @@ class Layout:
 
 def first_tensor(output: Any) -> Tensor | None:
     """The first tensor in a module's output (a tuple, list or dict of tensors), or None."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, dict):
-        output = list(output.values())
-    if isinstance(output, list | tuple):
-        return next((found for item in output if (found := first_tensor(item)) is not None), None)
-    return None
+    return next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
 
 
 def unreadable(layer: str, shape: tuple[int, ...]) -> LayerError:

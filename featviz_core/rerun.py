@@ -36,7 +36,7 @@ class Rerun:
         self._target = module.get_submodule(layer.name)
         self._batched = {(step.name, step.call): step.batched for step in steps.layers}
         notes = _Notes(module, self._target, layer.call, self._image)
-        with torch.no_grad():
+        with torch.no_grad(), explained(module, image.shape[1:]):
             self.output: Any = copied(module(self._image))
         self._events = notes.finish()
         self.activation: Tensor = _needs_tensor(self._events[-1].value, layer)
@@ -99,7 +99,7 @@ def rerun_from(model: Model, image: Tensor, *, layer: str) -> Iterator[Rerun]:
         raise ModelError("A partial run starts from one picture.", why=f"Expected (1, C, H, W), got {len(image)}.")
     steps = layers_of(model, tuple(image.shape[1:]))
     found = steps.find(layer)
-    with borrowed(model) as module, explained(module, image.shape[1:]):
+    with borrowed(model) as module:
         yield Rerun(module, image, found, steps)
 
 

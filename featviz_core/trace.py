@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -155,27 +157,23 @@ def first_parameter(module: nn.Module) -> Tensor:
     return next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
 
 
-class explained:
-    """Turn what a model raises on pictures of `shape` into a `ModelError` that says so."""
-
-    def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
-        self._name, self._shape = type(module).__name__, tuple(shape)
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _where: Any) -> None:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise ModelError(
-                f"The device ran out of memory while {self._name} looked at pictures of shape {self._shape}.",
-                do="Use fewer or smaller pictures, or choose the CPU.",
-            ) from error
-        if isinstance(error, RuntimeError | ValueError | AssertionError | IndexError):
-            raise ModelError(
-                f"{self._name} cannot look at pictures of shape {self._shape}.",
-                why=f"It raised: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-                do="Check the number of channels and the picture's size.",
-            ) from error
+@contextmanager
+def explained(module: nn.Module, shape: tuple[int, ...]) -> Iterator[None]:
+    """Turn what a model raises on pictures of `shape` (C, H, W) into a `ModelError` that says so."""
+    name = type(module).__name__
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"The device ran out of memory while {name} looked at pictures of shape {tuple(shape)}.",
+            do="Use fewer or smaller pictures, or choose the CPU.",
+        ) from error
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        raise ModelError(
+            f"{name} cannot look at pictures of shape {tuple(shape)}.",
+            why=f"It raised: {(str(error) or type(error).__name__).splitlines()[0].rstrip('.')}.",
+            do="Check the number of channels and the picture's size.",
+        ) from error
 
 
 def _run(module: nn.Module, pictures: Tensor) -> Trace:
