@@ -20,17 +20,22 @@ def packages() -> tuple[ModuleType, ...]:
     return tuple(import_module(f"{techniques.__name__}.{name}") for name in names)
 
 
-def preview(slug: str) -> Image.Image:
-    """A small live result of a technique: the demo model on the first sample picture. Imports torch.
+def preview(slug: str) -> Image.Image | None:
+    """A small live result of a technique: a demo model on the first sample picture. Imports torch.
 
-    A technique without a `preview(model, images)` of its own raises `AttributeError`.
+    A technique may name the model in `PREVIEW_MODEL`; None where that model's weights are missing. A technique without
+    a `preview(model, images)` of its own raises `AttributeError`.
     """
+    from featviz_core.demo.models import weights_path
     from featviz_core.demo.samples import SAMPLES
     from featviz_core.images import read_picture
     from featviz_core.models import load_model
 
     package = next(package for package in packages() if package.ABOUT.slug == slug)
-    model = load_model("demo/shapes_cnn")
+    name: str = getattr(package, "PREVIEW_MODEL", "demo/shapes_cnn")
+    if not weights_path(name.removeprefix("demo/")).is_file():
+        return None
+    model = load_model(name)
     picture: Image.Image = package.preview(model, model.preprocess(read_picture(SAMPLES[0].path.read_bytes()).image))
     return picture
 

@@ -5,105 +5,23 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
-from featviz_core import zoo
-from featviz_core.borrowing import Pool
+from featviz_core import hubs, zoo
+from featviz_core.architectures import DEMO_PREFIX, build, class_names_for, preprocessing_for, seeded
 from featviz_core.demo import models as demo
-from featviz_core.errors import CheckpointError, DeviceError, ModelError
+from featviz_core.errors import CheckpointError, ModelError
+from featviz_core.loaded_model import LoadedModel, best_device, check_device, devices, top_classes
 from featviz_core.preprocessing import Preprocessing
-from featviz_core.trace import Layer, Trace, trace
 
 if TYPE_CHECKING:
     from featviz_core.checkpoints import Checkpoint
 
-DEMO_PREFIX = "demo/"
-
-
-class LoadedModel:
-    """A model ready to be looked into, by many threads at once.
-
-    `name`: what it was loaded as. `class_names`: one for each output. `preprocessing`: how a picture becomes its
-    input; `input_size`: (H, W) of that input. `notes`: what happened on the way, in plain sentences. `module`: the
-    model itself, to be read; to run it, `borrow` it.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        module: nn.Module,
-        *,
-        class_names: Sequence[str],
-        preprocessing: Preprocessing,
-        device: str = "cpu",
-        notes: Sequence[str] = (),
-    ) -> None:
-        self.name, self.notes = name, tuple(notes)
-        self.class_names, self.preprocessing = tuple(class_names), preprocessing
-        self.device = check_device(device)
-        self.module = _to_device(module.eval(), self.device)
-        self._pool = Pool(self.module)
-        self._traces: dict[tuple[int, ...], Trace] = {}
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the picture the model sees."""
-        return self.preprocessing.input_size
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that the weights take, in bytes."""
-        return sum(t.numel() * t.element_size() for t in (*self.module.parameters(), *self.module.buffers()))
-
-    def borrow(self, *, training: bool = False) -> AbstractContextManager[nn.Module]:
-        """Lend a view of the model (`with loaded.borrow() as module:`), in eval mode unless told otherwise.
-
-        The view's modules are the borrower's alone, its parameters are everybody's: look, never write. Modes,
-        hooks, flags, gradients and buffers are put back on every way out.
-        """
-        return self._pool.borrow(training=training)
-
-    def trace(self, shape: tuple[int, ...]) -> Trace:
-        """All layers for pictures of `shape` (C, H, W); worked out once."""
-        if shape not in self._traces:
-            with self.borrow() as module:
-                self._traces[shape] = trace(module, shape)
-        return self._traces[shape]
-
-    def layers(self) -> tuple[Layer, ...]:
-        """The tree of modules, in the order of definition, with type, output shape and parameter count each."""
-        return self.trace((3, *self.input_size)).layers
-
-    def preprocess(self, *pictures: Image.Image) -> Tensor:
-        """The model's input `(N, 3, H, W)` for pictures: resized, cut, scaled, normalised, on the model's device."""
-        return torch.cat([self.preprocessing(picture) for picture in pictures]).to(self.device)
-
-    def class_name(self, index: int) -> str:
-        """The name of output `index`; its number where it has none."""
-        return self.class_names[index] if index < len(self.class_names) else f"output {index}"
-
-    def logits(self, images: Tensor) -> Tensor:
-        """Class scores `(N, classes)` before softmax for `images` (N, 3, H, W)."""
-        with self.borrow() as module, torch.no_grad():
-            output: Tensor = module(images.to(self.device))
-        return output
-
-
-def top_classes(model: LoadedModel, images: Tensor, *, count: int = 3) -> list[tuple[str, float]]:
-    """What does the model take the first of `images` (N, 3, H, W) for?
-
-    The `count` most probable classes with their softmax probability in [0, 1]; NaN where a logit is not finite.
-    """
-    probabilities = model.logits(images[:1]).flatten(1)[0].float().softmax(0)
-    best = probabilities.topk(min(count, len(probabilities)))
-    return [(model.class_name(int(i)), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
+__all__ = ["LoadedModel", "ModelCache", "best_device", "devices", "load_model", "top_classes"]
 
 
 def load_model(
@@ -144,27 +62,6 @@ def load_model(
     return _load_published(zoo.zoo_weights(name, weights), device, progress)
 
 
-def check_device(device: str) -> str:
-    """`device` itself where torch finds it ("cpu", "cuda", "cuda:1", "mps"); else `DeviceError`."""
-    if device not in (found := devices()):
-        raise DeviceError(f"There is no device '{device}' here.", why=f"torch finds {', '.join(found)}.")
-    return device
-
-
-def devices() -> tuple[str, ...]:
-    """The devices that torch finds, the CPU first."""
-    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    found += ["cuda"] if torch.cuda.is_available() else []
-    found += ["mps"] if torch.backends.mps.is_available() else []
-    return tuple(found)
-
-
-def best_device() -> str:
-    """The fastest kind of device that torch finds here."""
-    found = devices()
-    return next((device for device in ("cuda", "mps") if device in found), "cpu")
-
-
 class ModelCache:
     """Loaded models by key, within a budget of bytes; the least recently used goes first.
 
@@ -179,23 +76,33 @@ class ModelCache:
 
     def get(self, key: Hashable, load: Callable[[], LoadedModel]) -> LoadedModel:
         """The model under `key`; `load()` is called where there is none, and what it raises is raised here."""
-        with self._lock:
-            ours = key not in self._models
-            future = self._models.setdefault(key, Future())
-            self._models.move_to_end(key)
-        if not ours:
-            return future.result()
+        while True:
+            with self._lock:
+                ours = key not in self._models
+                future = self._models.setdefault(key, Future())
+                self._models.move_to_end(key)
+            if ours:
+                return self._load(key, future, load)
+            try:
+                return future.result()
+            except CancelledError:
+                continue  # the session that had asked first was stopped; now one of the others loads
+
+    def _load(self, key: Hashable, future: Future[LoadedModel], load: Callable[[], LoadedModel]) -> LoadedModel:
         try:
-            future.set_result(load())
+            model = load()
         except BaseException as error:
             with self._lock:
                 self._models.pop(key, None)
-            # Waiting users of other sessions must not be cancelled with this one.
-            future.set_exception(error if isinstance(error, Exception) else _interrupted())
+            if isinstance(error, Exception):
+                future.set_exception(error)
+            else:
+                future.cancel()
             raise
         with self._lock:
+            future.set_result(model)
             self._shrink(keep=key)
-        return future.result()
+        return model
 
     def __contains__(self, key: Hashable) -> bool:
         with self._lock:
@@ -216,15 +123,11 @@ def _is_loaded(future: Future[LoadedModel]) -> bool:
     return future.done() and future.exception() is None
 
 
-def _interrupted() -> ModelError:
-    return ModelError("Loading the model was interrupted by the session that had asked first.", do="Try again.")
-
-
 def _load_demo(name: str, device: str) -> LoadedModel:
     from safetensors.torch import load_file
 
     card = demo.demo_model(name.removeprefix(DEMO_PREFIX))
-    module = demo.build(card.name)
+    module = seeded(lambda: demo.build(card.name))
     path = demo.weights_path(card.name)
     if not path.is_file():
         raise ModelError(
@@ -233,13 +136,7 @@ def _load_demo(name: str, device: str) -> LoadedModel:
             do=f"Restore it, or make it anew with `python -m featviz_core.demo.train {card.name}`.",
         )
     module.load_state_dict(load_file(path))
-    return LoadedModel(
-        name, module, class_names=card.class_names, preprocessing=_demo_preprocessing(card), device=device
-    )
-
-
-def _demo_preprocessing(card: demo.DemoModel) -> Preprocessing:
-    return Preprocessing(resize_size=card.input_size, crop_size=card.input_size, mean=card.mean, std=card.std)
+    return LoadedModel(name, module, class_names=card.class_names, preprocessing=preprocessing_for(card), device=device)
 
 
 def _load_fresh(name: str, num_classes: int | None, device: str) -> LoadedModel:
@@ -249,8 +146,8 @@ def _load_fresh(name: str, num_classes: int | None, device: str) -> LoadedModel:
     return LoadedModel(
         name,
         module,
-        class_names=_class_names(classes),
-        preprocessing=_zoo_preprocessing(entry),
+        class_names=class_names_for(classes),
+        preprocessing=preprocessing_for(entry),
         device=device,
         notes=("Freshly initialised: it has learned nothing yet, so its classes mean nothing.",),
     )
@@ -261,13 +158,13 @@ def _load_published(entry: zoo.ZooWeights, device: str, progress: Callable[[floa
 
     path = published.download(entry, progress=progress)
     state = published.load_state(path)
-    module = build(entry.model, num_classes=entry.num_classes, **entry.build_options)
+    module = seeded(lambda: build(entry.model, num_classes=entry.num_classes, **entry.build_options))
     module.load_state_dict(state, strict=not hasattr(module, "aux_logits"))
     return LoadedModel(
         entry.model,
         module,
-        class_names=_class_names(entry.num_classes),
-        preprocessing=_zoo_preprocessing(entry),
+        class_names=class_names_for(entry.num_classes),
+        preprocessing=preprocessing_for(entry),
         device=device,
         notes=(entry.note,) if entry.note else (),
     )
@@ -292,7 +189,7 @@ def _load_checkpoint(
     return LoadedModel(
         name,
         module,
-        class_names=lists[0] if lists else _class_names(classes),
+        class_names=lists[0] if lists else class_names_for(classes),
         preprocessing=preprocessing,
         device=device,
         notes=notes,
@@ -303,7 +200,8 @@ def _architecture(name: str) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]
     """A model to load a checkpoint into, with the preprocessing and class names of its usual weights."""
     if name.startswith(DEMO_PREFIX):
         card = demo.demo_model(name.removeprefix(DEMO_PREFIX))
-        return demo.build(card.name), _demo_preprocessing(card), card.class_names
+        module = seeded(lambda: demo.build(card.name))
+        return module, preprocessing_for(card), card.class_names
     if "/" in name:
         raise CheckpointError(
             "Checkpoints can be loaded into torchvision's and the demo architectures only.",
@@ -311,55 +209,11 @@ def _architecture(name: str) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]
             do="Give the checkpoint to timm or transformers themselves.",
         )
     entry = zoo.default_weights(name)
-    return seeded(lambda: build(name)), _zoo_preprocessing(entry), _class_names(entry.num_classes)
+    return seeded(lambda: build(name)), preprocessing_for(entry), class_names_for(entry.num_classes)
 
 
 def _load_from_hub(name: str, weights: str | None, num_classes: int | None, device: str) -> LoadedModel:
-    raise NotImplementedError
-
-
-def build(name: str, **options: object) -> nn.Module:
-    """A torchvision classification model with weights drawn from torch's global random state."""
-    import torchvision
-
-    zoo.zoo_model(name)
-    if name in ("googlenet", "inception_v3"):
-        # Their own start-up draws from a truncated normal distribution, which takes half a minute.
-        options = {"init_weights": False, **options}
-    module: nn.Module = torchvision.models.get_model(name, weights=None, **options)
-    return module
-
-
-_seeding = threading.Lock()
-
-
-def seeded(make: Callable[[], nn.Module]) -> nn.Module:
-    """What `make()` builds from seed 0; torch's global random state is the process's, so it is put back."""
-    with _seeding, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return make()
-
-
-def _zoo_preprocessing(entry: zoo.ZooWeights) -> Preprocessing:
-    return Preprocessing(
-        resize_size=entry.resize_size,
-        crop_size=entry.crop_size,
-        mean=entry.mean,
-        std=entry.std,
-        interpolation=entry.interpolation,
+    module, preprocessing, names = seeded(
+        lambda: hubs.build(name, pretrained=weights is not None, num_classes=num_classes)
     )
-
-
-def _class_names(count: int) -> tuple[str, ...]:
-    from torchvision.models._meta import _IMAGENET_CATEGORIES
-
-    if count == len(_IMAGENET_CATEGORIES):
-        return tuple(_IMAGENET_CATEGORIES)
-    return tuple(f"class {index}" for index in range(count))
-
-
-def _to_device(module: nn.Module, device: str) -> nn.Module:
-    try:
-        return module.to(device)
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(f"The model does not fit into the memory of {device}.", do="Choose the CPU.") from error
+    return LoadedModel(name, module, class_names=names, preprocessing=preprocessing, device=device)

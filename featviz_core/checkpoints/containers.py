@@ -110,10 +110,11 @@ def _refuse_bombs(entries: list[zipfile.ZipInfo], size: int) -> None:
 
 def read_legacy(file: Bounded) -> Contents:
     """The format of `torch.save` before 2020: pickles one after another, then the numbers of each storage."""
-    if read_pickle(file).value != _LEGACY_MAGIC or read_pickle(file).value != _LEGACY_PROTOCOL:
+    pickles = cast(IO[bytes], file)
+    if read_pickle(pickles).value != _LEGACY_MAGIC or read_pickle(pickles).value != _LEGACY_PROTOCOL:
         raise CheckpointError("The file is a pickle, but not one that torch wrote.", do=RESAVE)
-    read_pickle(file)  # the machine that saved it
-    description, keys = read_pickle(file), read_pickle(file).value
+    read_pickle(pickles)  # the machine that saved it
+    description, keys = read_pickle(pickles), read_pickle(pickles).value
     storages = {storage.key: storage for storage in map(read_storage, description.references)}
     starts: dict[str, int] = {}
     for key in keys if isinstance(keys, list) else ():
@@ -135,8 +136,9 @@ def read_safetensors(source: bytes | Path, file: Bounded) -> tuple[dict[str, Ten
     """(tensors, metadata) of a `.safetensors` file. Raises `CheckpointError` for claims that do not hold."""
     header = _safetensors_header(file)
     try:
-        load = safetensors.torch.load if isinstance(source, bytes) else safetensors.torch.load_file
-        tensors: dict[str, Tensor] = load(source)
+        tensors: dict[str, Tensor] = (
+            safetensors.torch.load(source) if isinstance(source, bytes) else safetensors.torch.load_file(source)
+        )
     except (safetensors.SafetensorError, RuntimeError, *DAMAGE) as error:
         raise CheckpointError(f"The file is no valid .safetensors file: {str(error)[:200]}.", do=RESAVE) from error
     metadata = header.get("__metadata__")

@@ -59,7 +59,7 @@ class Description:
 
 
 def read_pickle(file: IO[bytes] | bytes) -> Description:
-    """Walks one pickle, up to its end mark. Raises `CheckpointError` for code; others of `DAMAGE` where it is broken."""
+    """Walks one pickle, up to its end mark. Raises `CheckpointError` for code, and of `DAMAGE` where it is broken."""
     machine = _Machine()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if count > MAX_OPCODES:

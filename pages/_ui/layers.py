@@ -19,13 +19,15 @@ _SHORT = 14  # characters
 def pick(model: LoadedModel, *, default: str) -> str:
     """The address of the layer to look at; kept in the URL as `layer`."""
     known = addresses(model)
-    # A default that is not the first option has to come from the session's state, or Streamlit warns of two defaults.
+    # The default comes from the session's state, because the widget itself must have none: Streamlit leaves what a
+    # widget starts with out of the URL, and a link would lose the first layer.
     if (st.session_state.get("layer") or st.query_params.get("layer")) not in known:
         st.session_state["layer"] = default
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen: str = st.selectbox(
             "Layer",
             known,
+            index=None,
             key="layer",
             bind="query-params",
             help="Any layer by its name in the code: type a part of it. `#1` marks the first of several calls.",

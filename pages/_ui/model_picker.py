@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import streamlit as st
 
 from featviz_core import weights as published
 from featviz_core.demo.models import DEMO_MODELS
-from featviz_core.errors import CheckpointError, FeatVizError, WeightsError
+from featviz_core.errors import CheckpointError, FeatVizError, ModelError, WeightsError
 from featviz_core.zoo import ZOO, ZooWeights, zoo_weights
 from pages._ui import launch, show
 from pages._ui.cached import ModelChoice, Upload
@@ -20,7 +22,16 @@ _DEMO = {f"demo/{name}": card for name, card in DEMO_MODELS.items()}
 _MINE = "my checkpoint"
 _FRESH = "freshly initialised"
 _FILE = "a checkpoint file"
+_CACHED = "published, on this machine"
 _CHECKPOINT_MB = 500
+# Optional packages that bring models of their own, each with a name to start from.
+_HUBS = {
+    hub: start
+    for hub, start in (("timm", "resnet18"), ("transformers", "google/vit-base-patch16-224"))
+    if find_spec(hub) is not None
+}
+# What the browser may ask for: a name, never a path on the server.
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +47,7 @@ def draw() -> Picked:
     """Draw the picker and give what was picked."""
     name = st.selectbox(
         "Model",
-        [*_given(), *_DEMO, _MINE, *ZOO],
+        [*_given(), *_DEMO, _MINE, *ZOO, *_HUBS],
         key="model",
         bind="query-params",
         help="The demo models are trained and need no network. The others are torchvision's architectures: type to "
@@ -50,6 +61,8 @@ def draw() -> Picked:
         return Picked(ModelChoice(name))
     if name == _MINE:
         return _checkpoint(None)
+    if name in _HUBS:
+        return _from_hub(name)
     entry = ZOO[name]
     st.caption(f"{entry.family} · {entry.parameters / 1e6:,.1f} million parameters")
     source = st.selectbox(
@@ -72,6 +85,27 @@ def _given() -> dict[str, Picked]:
         return {}
     digest = hashlib.sha256(f"{path.resolve()} {path.stat().st_mtime_ns} {path.stat().st_size}".encode()).hexdigest()
     return {path.name: Picked(ModelChoice("", checkpoint=digest, file=path.name), Upload(path.name, path))}
+
+
+def _from_hub(hub: str) -> Picked:
+    name = st.text_input(
+        f"Name in {hub}",
+        _HUBS[hub],
+        key=f"{hub} name",
+        bind="query-params",
+        help=f"As {hub} names it. Its weights are taken from this machine only: download them with {hub} first.",
+    )
+    source = st.selectbox(
+        "Weights",
+        [_FRESH, _CACHED],
+        key=f"{hub} weights",
+        bind="query-params",
+        help="Fresh weights show the architecture; published ones have to be on this machine already.",
+    )
+    choice = ModelChoice(f"{hub}/{name.strip()}", weights="DEFAULT" if source == _CACHED else None)
+    if not _HUB_NAME.fullmatch(name.strip()):
+        return Picked(choice, problem=ModelError(f"'{name[:80]}' is no name in {hub}.", do=f"Try {_HUBS[hub]}."))
+    return Picked(choice)
 
 
 def _published(weights: ZooWeights) -> Picked:

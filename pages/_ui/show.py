@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import io
+import json
+import platform
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 from PIL import Image
 
+import featviz_core
 from featviz_core import charts
 from featviz_core.about import About
 from featviz_core.catalog import abouts
-from featviz_core.drawing import Mosaic
+from featviz_core.drawing import Box, Mosaic
 from featviz_core.errors import FeatVizError
 
 if TYPE_CHECKING:
     from pages._ui.cached import Look
     from pages._ui.pickers import Chosen
+
+Progress = Callable[[float, str], None]
+_MOST_KEPT = 32  # slow answers
 
 
 def header(slug: str) -> About:
@@ -92,14 +102,33 @@ def clickable(
     alt: str,
 ) -> None:
     """A mosaic whose tiles can be clicked: `choose(index)` is called before the page runs again."""
+    cells = [mosaic.cell(index) for index in range(mosaic.count)]
+    clickable_boxes(mosaic.image, cells, names, choose, key=key, width=width, chosen=chosen, captions=captions, alt=alt)
+
+
+def clickable_boxes(
+    image: Image.Image,
+    boxes: Sequence[Box],
+    names: Sequence[str],
+    choose: Callable[[int], None],
+    *,
+    key: str,
+    width: int,
+    chosen: int | None = None,
+    captions: Sequence[str] = (),
+    outlined: bool = False,
+    alt: str,
+) -> None:
+    """A picture with parts that can be clicked: `choose(index)` is called before the page runs again."""
 
     def clicked() -> None:
         points = st.session_state[key]["selection"][charts.SELECTION]
         if points and points[0]["index"] < len(names):
             choose(int(points[0]["index"]))
 
-    cells = [mosaic.cell(index) for index in range(mosaic.count)]
-    chart = charts.clickable_picture(mosaic.image, cells, names, width=width, chosen=chosen, captions=captions)
+    chart = charts.clickable_picture(
+        image, boxes, names, width=width, chosen=chosen, captions=captions, outlined=outlined
+    )
     st.altair_chart(chart, width="content", key=key, on_select=clicked, alt=alt, theme=None)
 
 
@@ -126,6 +155,56 @@ def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def sheet(pictures: Sequence[Image.Image], *, columns: int, gap: int = 26) -> Mosaic:
+    """Pictures of one size as a single one, to be clicked; the gap leaves room for captions."""
+    width, height = pictures[0].size
+    rows = -(-len(pictures) // columns)
+    canvas = Image.new("RGBA", (columns * (width + gap) - gap, rows * (height + gap) - gap))
+    none = np.zeros(len(pictures))
+    laid_out = Mosaic(canvas, len(pictures), columns, rows, (width, height), gap, none, none)
+    for index, picture in enumerate(pictures):
+        canvas.paste(picture, laid_out.cell(index)[:2])
+    return laid_out
+
+
+def slowly(key: tuple[object, ...], work: Callable[[Progress], Any], *, stop: Callable[[], None]) -> Any:
+    """What `work(progress)` gives, remembered for the session by `key`; a bar shows how far it is.
+
+    A click anywhere ends the run at the next step of the bar; `stop` says what must change for it not to start again.
+    """
+    kept: dict[tuple[object, ...], Any] = st.session_state.setdefault("slow answers", {})
+    if key not in kept:
+        place = st.empty()
+        with place.container(horizontal=True, vertical_alignment="center"):
+            bar = st.progress(0.0, "Looking into the model …")
+            st.button("Stop", key=f"stop {key[0]}", icon=":material/stop:", on_click=stop, help="Ends this work.")
+        kept[key] = work(lambda done, text: bar.progress(min(done, 1.0), text) and None)
+        place.empty()
+        while len(kept) > _MOST_KEPT:
+            kept.pop(next(iter(kept)))
+    return kept[key]
+
+
+def npy(values: NDArray[Any]) -> bytes:
+    """An array as an NPY file."""
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+def manifest(chosen: Chosen, look: Look, **settings: Any) -> bytes:
+    """How a result came about, as a JSON file: versions, model, picture, preprocessing and `settings`."""
+    packages = ("torch", "torchvision", "numpy", "pillow")
+    content = {
+        "versions": {"featviz": featviz_core.__version__, "python": platform.python_version()}
+        | {name: version(name) for name in packages},
+        "model": asdict(look.choice),
+        "picture": {"name": chosen.picture_name, "sha256": chosen.picture.sha256},
+        "preprocessing": look.model.preprocessing.describe(),
+    }
+    return json.dumps(content | settings, indent=2, ensure_ascii=False).encode()
 
 
 def snippet(chosen: Chosen, lines: str) -> None:
