@@ -21,7 +21,8 @@ COUNTER = "num_batches_tracked"
 """The end of the names of BatchNorm's counters, which old files lack and nothing needs."""
 
 _LEAST = 0.5  # share of names and shapes in common
-_NEARLY_ALL = 0.97  # all but a head of another size
+_HEAD = 1.01  # what a head of another size costs: half for its weight, half for its bias
+_LARGEST_RATIO = 20.0  # between the sizes of two sets of weights that may still belong together
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -35,11 +36,12 @@ def guess_architecture(state: Mapping[str, Tensor]) -> list[str]:
     shapes = {key: tuple(value.shape) for key, value in state.items() if not key.endswith(COUNTER)}
     numbers = sum(value.numel() for value in state.values())
     # Building all architectures takes seconds; the right one is nearly always among those of about the same size.
-    near = sorted(_SIZES, key=lambda name: abs(math.log(_SIZES[name] / max(numbers, 1))))
+    distances = {name: abs(math.log(size / max(numbers, 1))) for name, size in _SIZES.items()}
+    near = sorted((name for name in _SIZES if distances[name] < math.log(_LARGEST_RATIO)), key=distances.__getitem__)
     scores: dict[str, float] = {}
     for name in near:
         scores[name] = _share(shapes, _shapes(name))
-        if scores[name] >= _NEARLY_ALL:
+        if (1 - scores[name]) * len(shapes) <= _HEAD:
             break
     best = sorted((name for name in scores if scores[name] >= _LEAST), key=lambda name: -scores[name])
     if not best:

@@ -13,7 +13,8 @@ _LONGEST = 200
 def read_class_names(data: bytes, *, name: str = "class names") -> tuple[str, ...]:
     """What are the classes called, in the order of the model's outputs?
 
-    One name a line, or JSON: a list, `{"0": "tench", ...}`, or ImageNet's `{"0": ["n01440764", "tench"], ...}`.
+    One name a line, or JSON: a list, `{"0": "tench", ...}`, ImageNet's `{"0": ["n01440764", "tench"], ...}`, or
+    ImageFolder's `{"tench": 0, ...}`.
     Raises `CheckpointError` for anything else.
     """
     try:
@@ -32,8 +33,10 @@ def read_class_names(data: bytes, *, name: str = "class names") -> tuple[str, ..
 
 
 def as_class_names(found: object) -> tuple[str, ...] | None:
-    """`found` as names, where it is a list of texts or a dict from numbers to them; else None."""
+    """`found` as names, where it is a list of texts or a dict from numbers to them or back; else None."""
     if isinstance(found, dict):
+        if all(type(number) is int for number in found.values()):
+            found = {number: name for name, number in found.items()}
         try:
             numbered = {int(str(number)): value for number, value in found.items()}
         except ValueError:

@@ -92,8 +92,8 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, nbytes: int) ->
 
 def _refuse_programs(entries: Iterable[str]) -> None:
     for name in entries:
-        _, *folders, last = name.split("/")  # the first is the archive's own name
-        if "code" in folders or last == "constants.pkl":
+        *folders, last = name.split("/")
+        if "code" in folders[1:] or last == "constants.pkl":
             raise CheckpointError("This is a TorchScript program, not a set of weights: it holds code.", do=RESAVE)
         if last in ("archive_format", "serialized_exported_program.json") or last.endswith((".so", ".py")):
             raise CheckpointError("This is an exported program (.pt2), not a set of weights: it holds code.", do=RESAVE)
@@ -118,7 +118,7 @@ def read_legacy(file: Bounded) -> Contents:
     storages = {storage.key: storage for storage in map(read_storage, description.references)}
     starts: dict[str, int] = {}
     for key in keys if isinstance(keys, list) else ():
-        storage, start = storages[str(key)], file.tell() + 8
+        storage, start = storages[key], file.tell() + 8
         (count,) = struct.unpack("<q", file.read(8))
         if count * storage.dtype.itemsize != storage.nbytes or start + storage.nbytes > file.size:
             raise _too_short(storage.key, storage.nbytes, file.size - start)
@@ -126,6 +126,8 @@ def read_legacy(file: Bounded) -> Contents:
         file.seek(start + storage.nbytes)
 
     def record(key: str, nbytes: int) -> NDArray[np.uint8]:
+        if starts[key] + nbytes > file.size:
+            raise _too_short(key, nbytes, file.size - starts[key])
         file.seek(starts[key])
         return _read(file, nbytes)
 

@@ -62,8 +62,8 @@ def _resize_heads(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     head = _head(module)
     if head is None or f"{head[0]}.weight" not in state:
         return []
-    before, after = head[1].weight.shape[0], state[f"{head[0]}.weight"].shape[0]
-    if before == after or not after:
+    (before, *inputs), (after, *rest) = head[1].weight.shape, state[f"{head[0]}.weight"].shape or (0,)
+    if before == after or not after or inputs != rest:
         return []
     for name, layer in module.named_modules():
         weight = state.get(f"{name}.weight")

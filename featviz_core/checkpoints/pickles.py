@@ -69,8 +69,20 @@ def read_pickle(file: IO[bytes] | bytes) -> Description:
             )
         if opcode.name == "STOP":
             break
-        _ACTIONS[opcode.name](machine, argument)
+        action = _ACTIONS.get(opcode.name)
+        if action is None:
+            raise _code(f"the instruction {opcode.name}")
+        action(machine, argument)
     return Description(machine.stack[-1], tuple(machine.references))
+
+
+def _code(what: str) -> CheckpointError:
+    return CheckpointError(
+        f"The file holds more than tensors: loading it in the usual way would run code, here {what}. "
+        "None of it was run.",
+        why="A file from elsewhere is opened only when it holds nothing but weights.",
+        do=RESAVE,
+    )
 
 
 class _Machine:
@@ -81,6 +93,7 @@ class _Machine:
         self.references: list[Reference] = []
         self._marks: list[int] = []
         self._memo: dict[int, object] = {}
+        self._pairs_left = MAX_OPCODES
 
     def push(self, value: object) -> None:
         self.stack.append(value)
@@ -140,21 +153,25 @@ class _Machine:
             raise ValueError("a name that is no text")
         found = Name(module, name)
         if not is_inert(found):
-            raise CheckpointError(
-                f"The file holds more than tensors: loading it in the usual way would run code, here {found}. "
-                "None of it was run.",
-                why="A file from elsewhere is opened only when it holds nothing but weights.",
-                do=RESAVE,
-            )
+            raise _code(str(found))
         self.push(found)
 
     def call(self, function: object, args: object) -> None:
         if not isinstance(function, Name) or not isinstance(args, tuple):
             raise ValueError("a call of something that has no name")
         if function.module == "collections" and function.name in ("OrderedDict", "defaultdict", "Counter"):
-            self.push(_pairs(args))
+            self.push(self._pairs(args))
         else:
             self.push(Call(function, args))
+
+    def _pairs(self, args: tuple[object, ...]) -> dict[object, object]:
+        """The dict that OrderedDict(pairs) gives; Python 2 wrote it with the pairs as its argument."""
+        pairs = args[0] if args and isinstance(args[0], list) else []
+        self._pairs_left -= len(pairs)
+        if self._pairs_left < 0:
+            raise ValueError("the same pairs over and over")
+        items = [tuple(pair) for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2]
+        return {key: value for key, value in items if isinstance(key, _SCALARS)}
 
     def build(self) -> None:
         """Drops an object's own state, such as the version numbers that torch keeps beside a state dict."""
@@ -170,13 +187,6 @@ class _Machine:
         reference = Reference(value)
         self.references.append(reference)
         self.push(reference)
-
-
-def _pairs(args: tuple[object, ...]) -> dict[object, object]:
-    """The dict that OrderedDict(pairs) gives; Python 2 wrote it with the pairs as its argument."""
-    pairs = args[0] if args and isinstance(args[0], list) else []
-    items = [tuple(pair) for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2]
-    return {key: value for key, value in items if isinstance(key, _SCALARS)}
 
 
 _INERT = {

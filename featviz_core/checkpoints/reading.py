@@ -36,8 +36,10 @@ _WHERE = (
     "ema_model",
 )
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "encoder.module.")
-_NAMES_UNDER = ("class_names", "classes", "names", "categories")
+_NAMES_UNDER = ("class_names", "classes", "names", "categories", "class_to_idx")
 _MOST = 0.9  # share of the keys that have to begin with a prefix before it is taken off
+_MOST_PREFIXES = 8
+_MOST_TIED = 16  # how often tensors may share the same numbers, on average
 _BROKEN = (
     *DAMAGE,
     EOFError,
@@ -74,16 +76,17 @@ def read_checkpoint(source: bytes | Path, *, name: str = "checkpoint", max_bytes
     in the file is run, and no memory is set aside for numbers that the file does not hold.
     Raises `CheckpointError` for code, for claims that do not hold, and for everything that cannot be read.
     """
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    if not size:
-        raise CheckpointError(
-            f"{name} is empty.", why="The file has 0 bytes.", do="Choose another file, or copy it again."
-        )
-    if size > max_bytes:
-        raise CheckpointError(
-            f"{name} is too large.", why=f"It has {size:,} bytes; at most {max_bytes:,} are read.", do=RESAVE
-        )
-    with _opened(source) as file, _named(name):
+    with _opened(source, name) as file, _named(name):
+        size = file.seek(0, io.SEEK_END)
+        if not size:
+            raise CheckpointError(
+                f"{name} is empty.", why="The file has 0 bytes.", do="Choose another file, or copy it again."
+            )
+        if size > max_bytes:
+            raise CheckpointError(
+                f"{name} is too large.", why=f"It has {size:,} bytes; at most {max_bytes:,} are read.", do=RESAVE
+            )
+        file.seek(0)
         start = file.read(9)
         file.seek(0)
         bounded = Bounded(file, size)
@@ -99,12 +102,18 @@ def read_checkpoint(source: bytes | Path, *, name: str = "checkpoint", max_bytes
             raise CheckpointError(f"{name} holds no named tensors.", do=RESAVE)
         state = _without_prefixes(tensors, notes)
         found = next((names for key in _NAMES_UNDER if (names := as_class_names(tree.get(key)))), None)
-        return Checkpoint(name, state, _digest(source), tuple(notes), found)
+        return Checkpoint(name, state, _digest(file), tuple(notes), found)
 
 
 @contextmanager
-def _opened(source: bytes | Path) -> Iterator[IO[bytes]]:
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+def _opened(source: bytes | Path, name: str) -> Iterator[IO[bytes]]:
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    except OSError as error:
+        raise CheckpointError(
+            f"{name} cannot be opened.", why=f"The system says: {error.strerror or error}.", do="Choose another file."
+        ) from error
+    with file:
         yield file
 
 
@@ -136,7 +145,7 @@ def _contents(start: bytes, file: Bounded, name: str) -> Contents:
 
 def _build(contents: Contents, size: int, notes: list[str]) -> dict[str, Tensor]:
     found = _weights(contents.tree, notes)
-    builder = Builder(contents.record, limit=2 * size)  # twice: tied weights are claimed more than once
+    builder = Builder(contents.record, limit=_MOST_TIED * size)
     left_out = sum(not is_tensor(node) for node in found.values())
     if left_out:
         notes.append(f"{left_out} entries that are no tensors were left out.")
@@ -144,33 +153,43 @@ def _build(contents: Contents, size: int, notes: list[str]) -> dict[str, Tensor]
 
 
 def _weights(tree: object, notes: list[str]) -> dict[str, object]:
-    """The outermost dict of named tensors in what the file describes."""
+    """The dict of named tensors that are most likely the weights; loose tensors beside it are scores and counters."""
+    known: dict[int, int] = {}
     for _ in range(4):
         if not isinstance(tree, dict):
             break
         named = {str(key): node for key, node in tree.items() if isinstance(key, str)}
-        inside = {key: node for key, node in named.items() if isinstance(node, dict) and _holds_tensors(node)}
-        if any(is_tensor(node) for node in named.values()):
+        inside = {key: node for key, node in named.items() if isinstance(node, dict) and _count_tensors(node, known)}
+        key = next((key for key in _WHERE if key in inside), None)
+        if key is None and any(is_tensor(node) for node in named.values()):
             return named
-        key = next((key for key in (*_WHERE, *inside) if key in inside), None)
-        if key is None:
+        if not inside:
             break
+        key = key or max(inside, key=lambda key: _count_tensors(inside[key], known))
         others = f"; {', '.join(other for other in inside if other != key)[:80]} left aside" if len(inside) > 1 else ""
         notes.append(f"The weights were found under '{key[:40]}'{others}.")
         tree = inside[key]
     raise CheckpointError("The file holds no named tensors.", why="Expected a dict of names and tensors.", do=RESAVE)
 
 
-def _holds_tensors(node: dict[object, object], depth: int = 3) -> bool:
-    return any(
-        is_tensor(value) or (depth > 0 and isinstance(value, dict) and _holds_tensors(value, depth - 1))
-        for value in node.values()
-    )
+def _count_tensors(node: dict[object, object], known: dict[int, int]) -> int:
+    """How many tensors lie in it under names (an optimiser numbers its own)? Each dict is looked through once."""
+    if id(node) not in known:
+        known[id(node)] = 0  # in case it holds itself
+        known[id(node)] = sum(
+            _count_tensors(value, known) if isinstance(value, dict) else is_tensor(value)
+            for key, value in node.items()
+            if isinstance(key, str)
+        )
+    return known[id(node)]
 
 
 def _without_prefixes(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
     taken = []
-    while prefix := next((prefix for prefix in _PREFIXES if _is_common(prefix, tensors)), None):
+    for _ in range(_MOST_PREFIXES):
+        prefix = next((prefix for prefix in _PREFIXES if _is_common(prefix, tensors)), None)
+        if prefix is None:
+            break
         tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
         taken.append(f"'{prefix}'")
     if taken:
@@ -184,9 +203,9 @@ def _is_common(prefix: str, tensors: Mapping[str, Tensor]) -> bool:
     return having >= _MOST * len(tensors) and len(stripped) == len(tensors)
 
 
-def _digest(source: bytes | Path) -> str:
+def _digest(file: IO[bytes]) -> str:
     digest = hashlib.sha256()
-    with _opened(source) as file:
-        while piece := file.read(2**22):
-            digest.update(piece)
+    file.seek(0)
+    while piece := file.read(2**22):
+        digest.update(piece)
     return digest.hexdigest()

@@ -135,14 +135,16 @@ def read_storage(reference: object) -> _Storage:
     fields = reference.value if isinstance(reference, Reference) else None
     if not isinstance(fields, tuple) or len(fields) < 5 or fields[0] != "storage" or any(fields[5:]):
         raise ValueError("no storage")
+    if not isinstance(fields[2], str):
+        raise ValueError("a storage without a name")
     dtype = _storage_dtype(fields[1])
-    return _Storage(str(fields[2]), dtype, _whole_numbers((fields[4],))[0] * dtype.itemsize)
+    return _Storage(fields[2], dtype, _whole_numbers((fields[4],))[0] * dtype.itemsize)
 
 
 def _storage_dtype(name: object) -> torch.dtype:
     kind = name.name.removesuffix("Storage") if isinstance(name, Name) else ""
     if kind not in _STORAGES:
-        raise CheckpointError(f"The file holds numbers of a kind that no vision model uses: {name}.", do=RESAVE)
+        raise _unknown_kind(name)
     return _STORAGES[kind]
 
 
@@ -162,4 +164,9 @@ def _dtype(name: object) -> torch.dtype:
     for dtype in _DTYPES:
         if isinstance(name, Name) and str(dtype) == str(name):
             return dtype
-    raise CheckpointError(f"The file holds numbers of a kind that no vision model uses: {name}.", do=RESAVE)
+    raise _unknown_kind(name)
+
+
+def _unknown_kind(name: object) -> CheckpointError:
+    kind = str(name) if isinstance(name, Name) else "one without a name"
+    return CheckpointError(f"The file holds numbers of a kind that no vision model uses: {kind}.", do=RESAVE)

@@ -15,7 +15,7 @@ from featviz_core import weights as published
 from featviz_core.demo.models import DEMO_MODELS
 from featviz_core.errors import CheckpointError, FeatVizError, ModelError, WeightsError
 from featviz_core.zoo import ZOO, ZooWeights, zoo_weights
-from pages._ui import launch, show
+from pages._ui import launch
 from pages._ui.cached import ModelChoice, Upload
 
 _DEMO = {f"demo/{name}": card for name, card in DEMO_MODELS.items()}
@@ -117,13 +117,14 @@ def _published(weights: ZooWeights) -> Picked:
         st.caption(weights.note)
     here = published.is_cached(weights)
     label = "Download again" if here else f"Download {weights.megabytes:,.0f} MB"
-    if st.button(
+    wanted = st.button(
         label,
         icon=":material/download:",
         type="tertiary" if here else "primary",
         help="Kept in PyTorch's own folder, so other programs find it too. Its checksum is verified.",
-    ):
-        _download(weights, again=here)
+    )
+    if wanted and (failure := _download(weights, again=here)) is not None:
+        return Picked(choice, problem=failure)
     if here:
         return Picked(choice)
     problem = WeightsError(
@@ -134,18 +135,24 @@ def _published(weights: ZooWeights) -> Picked:
     return Picked(choice, problem=problem)
 
 
-def _download(weights: ZooWeights, *, again: bool) -> None:
-    bar = st.progress(0.0, f"Asking for {weights.filename} …")
-    # Any click starts a new run, which ends this one at the next step of the bar; so the button needs no handler.
-    st.button("Cancel", help="Stops the download; nothing of it is kept.")
+def _download(weights: ZooWeights, *, again: bool) -> WeightsError | None:
+    """Fetch the weights while a bar shows how far it is; gives what went wrong."""
+    place = st.empty()
+    with place.container():
+        bar = st.progress(0.0, f"Asking for {weights.filename} …")
+        # Any click starts a new run, which ends this one at the next step of the bar: the button needs no handler.
+        st.button("Cancel", help="Stops the download; nothing of it is kept.")
+
+    def progress(done: float, text: str) -> None:
+        bar.progress(min(done, 1.0), text)
+
     try:
-        published.download(
-            weights, again=again, progress=lambda done, text: bar.progress(min(done, 1.0), text) and None
-        )
+        published.download(weights, again=again, progress=progress)
     except WeightsError as error:
-        show.error(error)
-    else:
-        st.rerun()
+        place.empty()
+        return error
+    st.rerun()
+    return None
 
 
 def _checkpoint(architecture: str | None) -> Picked:

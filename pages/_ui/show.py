@@ -210,11 +210,12 @@ def manifest(chosen: Chosen, look: Look, **settings: Any) -> bytes:
 def snippet(chosen: Chosen, lines: str) -> None:
     """The same result without the app: `lines` go on from `model` and `images`."""
     options = f', weights="{chosen.model.weights}"' if chosen.model.weights else ""
-    options += f', checkpoint="{chosen.model.file}"' if chosen.model.file else ""
+    # File names are the visitor's: they may hold quotes.
+    options += f", checkpoint={json.dumps(chosen.model.file, ensure_ascii=False)}" if chosen.model.file else ""
     st.code(
         "from PIL import Image\n\n"
         "import featviz_core as fv\n\n"
         f'model = fv.load_model("{chosen.look().model.name}"{options})\n'
-        f'images = model.preprocess(Image.open("{chosen.path}"))\n{lines}',
+        f"images = model.preprocess(Image.open({json.dumps(chosen.path, ensure_ascii=False)}))\n{lines}",
         language="python",
     )
