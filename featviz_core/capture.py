@@ -125,9 +125,9 @@ def gradients(
 
     def see(address: str, _given: tuple[Any, ...], output: Any) -> Any:
         tensor = first_tensor(output)
-        if tensor is None:
-            raise LayerError(f"Layer '{address}' gives no tensor.", do="Choose another layer.")
-        leaf = tensor if tensor.requires_grad else tensor.detach().clone().requires_grad_()
+        if tensor is None or not tensor.is_floating_point():
+            raise LayerError(f"Layer '{address}' gives no tensor of real numbers.", do="Choose another layer.")
+        leaf = tensor.clone() if tensor.requires_grad else tensor.detach().clone().requires_grad_()
         activations[address] = leaf
         # Behind the layer goes a copy: an in-place module may not write on what we keep.
         return with_first_tensor(output, leaf.clone())
@@ -139,7 +139,9 @@ def gradients(
             output = module(placed(images, module))
         _all_seen(found, activations)
         wanted = list(scalars(output))
-        rows = [_towards(scalar, list(activations.values()), last=scalar is wanted[-1]) for scalar in wanted]
+        last = len(wanted) - 1
+        with explained(module, images.shape[1:]):
+            rows = [_towards(scalar, list(activations.values()), keep=i < last) for i, scalar in enumerate(wanted)]
     return Gradients(
         layers=found,
         activations={address: activation.detach() for address, activation in activations.items()},
@@ -148,22 +150,23 @@ def gradients(
     )
 
 
-def _towards(scalar: Tensor, activations: list[Tensor], *, last: bool) -> list[Tensor]:
+def _towards(scalar: Tensor, activations: list[Tensor], *, keep: bool) -> list[Tensor]:
     if not scalar.requires_grad:
         return [torch.zeros_like(activation) for activation in activations]
-    found = torch.autograd.grad(scalar, activations, retain_graph=not last, allow_unused=True)
+    found = torch.autograd.grad(scalar, activations, retain_graph=keep, allow_unused=True)
     return [torch.zeros_like(a) if g is None else g for a, g in zip(activations, found, strict=True)]
 
 
 def _find(model: Model, images: Tensor, addresses: Sequence[str]) -> dict[str, Layer]:
-    _check_images(images)
+    check_images(images)
     if not addresses:
         raise LayerError("No layer was named.", do="Name at least one layer.")
     steps = layers_of(model, tuple(images.shape[1:]))
     return {address: steps.find(address) for address in addresses}
 
 
-def _check_images(images: Tensor) -> None:
+def check_images(images: Tensor) -> None:
+    """Raise `ModelError` for what are not pictures `(N, C, H, W)`."""
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point() or not len(images):
         got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         raise ModelError(
@@ -211,9 +214,9 @@ def _all_seen(found: Mapping[str, Layer], seen: Mapping[str, Any]) -> None:
 
 
 def placed(images: Tensor, module: nn.Module) -> Tensor:
-    """`images` on the module's device and in its number type."""
+    """A copy of `images`, which the model may write on, on the module's device and in its number type."""
     weight = first_parameter(module)
-    return images.to(device=weight.device, dtype=weight.dtype)
+    return images.detach().to(device=weight.device, dtype=weight.dtype, copy=True)
 
 
 def copied(output: Any) -> Any:

@@ -71,13 +71,12 @@ def _from_transformers(
 ) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
     transformers = import_module("transformers")
     options: dict[str, Any] = {} if num_classes is None else {"num_labels": num_classes}
+    local = {"local_files_only": True, "trust_remote_code": False}  # not set, it would ask at the terminal
     with _offline(f"transformers/{name}"):
-        config = transformers.AutoConfig.from_pretrained(name, local_files_only=True, **options)
+        config = transformers.AutoConfig.from_pretrained(name, **local, **options)
         classifier = transformers.AutoModelForImageClassification
         module = (
-            classifier.from_pretrained(name, config=config, local_files_only=True)
-            if pretrained
-            else classifier.from_config(config)
+            classifier.from_pretrained(name, config=config, **local) if pretrained else classifier.from_config(config)
         )
     size = getattr(config, "image_size", 224)
     size = tuple(size) if isinstance(size, list | tuple) else (size, size)

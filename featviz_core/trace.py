@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featviz_core.borrowing import meta_view, untouched
-from featviz_core.errors import LayerError, ModelError
+from featviz_core.borrowing import CANNOT_COPY, meta_view, untouched
+from featviz_core.errors import DeviceError, LayerError, ModelError
 from featviz_core.layouts import Layout, LayoutTracker, first_tensor
 
 # Two pictures, so that an axis that grows with the batch can be told from one that happens to be 1.
-_BATCH = 2
-# What shape-only tensors raise where code asks for a number, or mixes them with real ones.
-_NEEDS_NUMBERS = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError)
+BATCH = 2
+# What shape-only tensors raise where code asks for a number, mixes them with real ones or looks up their device.
+_NEEDS_NUMBERS = (*CANNOT_COPY, AssertionError, LookupError)
 
 _KINDS: tuple[tuple[str, tuple[type[nn.Module], ...]], ...] = (
     ("convolution", (nn.modules.conv._ConvNd,)),
@@ -116,9 +116,7 @@ class Trace:
         name, call = split_address(address)
         found = [layer for layer in self.layers if layer.name == name]
         if not found:
-            near = difflib.get_close_matches(name, [layer.name for layer in self.layers if layer.name], n=3, cutoff=0.3)
-            hint = f"The nearest names are {', '.join(near)}." if near else "See `layers()` for all names."
-            raise LayerError(f"The model has no layer '{name}'.", do=hint)
+            raise no_such_layer(name, [layer.name for layer in self.layers])
         if found[0].order < 0:
             raise LayerError(
                 f"Layer '{name}' is never called, so it has no output.",
@@ -129,6 +127,13 @@ class Trace:
         if not 1 <= wanted <= found[0].calls:
             raise LayerError(f"Layer '{name}' is called {found[0].calls} times; there is no call {wanted}.")
         return found[wanted - 1]
+
+
+def no_such_layer(name: str, names: Iterable[str]) -> LayerError:
+    """The error for a name that is none of `names`, with the nearest ones."""
+    near = difflib.get_close_matches(name, [known for known in names if known], n=3, cutoff=0.3)
+    hint = f"The nearest names are {', '.join(near)}." if near else "See `layers()` for all names."
+    return LayerError(f"The model has no layer '{name}'.", do=hint)
 
 
 def split_address(address: str) -> tuple[str, int | None]:
@@ -143,13 +148,12 @@ def trace(module: nn.Module, shape: tuple[int, ...]) -> Trace:
     Raises `ModelError` when the model cannot run on such pictures.
     """
     try:
-        copy = meta_view(module)
-        with untouched(copy):
-            return _run(copy, torch.empty(_BATCH, *shape, device="meta"))
+        pictures = torch.empty(BATCH, *shape, device="meta", dtype=first_parameter(module).dtype)
+        return _run(meta_view(module).eval(), pictures)
     except _NEEDS_NUMBERS:
         weight = first_parameter(module)
         with untouched(module), explained(module, shape):
-            return _run(module, torch.zeros(_BATCH, *shape, device=weight.device, dtype=weight.dtype))
+            return _run(module, torch.zeros(BATCH, *shape, device=weight.device, dtype=weight.dtype))
 
 
 def first_parameter(module: nn.Module) -> Tensor:
@@ -159,12 +163,12 @@ def first_parameter(module: nn.Module) -> Tensor:
 
 @contextmanager
 def explained(module: nn.Module, shape: tuple[int, ...]) -> Iterator[None]:
-    """Turn what a model raises on pictures of `shape` (C, H, W) into a `ModelError` that says so."""
+    """Turn what a model raises on pictures of `shape` (C, H, W) into a `ModelError` or `DeviceError` that says so."""
     name = type(module).__name__
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise ModelError(
+        raise DeviceError(
             f"The device ran out of memory while {name} looked at pictures of shape {tuple(shape)}.",
             do="Use fewer or smaller pictures, or choose the CPU.",
         ) from error
@@ -186,7 +190,7 @@ def _run(module: nn.Module, pictures: Tensor) -> Trace:
         name, order = names[id(m)], finished.total()
         finished[name] += 1
         layout, tensor = tracker.see(m, inputs, output), first_tensor(output)
-        batched = tensor is not None and len(pictures) in tensor.shape[:2]
+        batched = layout is not None or (tensor is not None and tensor.shape[:1] == (len(pictures),))
         shape = None if tensor is None else _for_one(tensor.shape, layout, batched)
         calls[name].append(_layer(m, name, finished[name], shape, layout, batched, order))
 

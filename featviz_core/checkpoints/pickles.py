@@ -157,8 +157,10 @@ class _Machine:
         self.push(found)
 
     def call(self, function: object, args: object) -> None:
-        if not isinstance(function, Name) or not isinstance(args, tuple):
-            raise ValueError("a call of something that has no name")
+        if not isinstance(function, Name):
+            raise _code("a call of something that has no name")
+        if not isinstance(args, tuple):
+            raise ValueError("a call without arguments")
         if function.module == "collections" and function.name in ("OrderedDict", "defaultdict", "Counter"):
             self.push(self._pairs(args))
         else:

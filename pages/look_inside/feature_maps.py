@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from functools import partial
 
 import numpy as np
@@ -267,7 +268,7 @@ def take_away(chosen: Chosen, result: technique.FeatureMaps, channels: list[int]
         chosen,
         f'result = fv.feature_maps(model, images, layer="{result.layer.address}")\n'
         "print(result.frame())\n"
-        f'result.mosaic(channels={listed}, tile=64, gap=2{options}).image.save("{stem}.png")\n',
+        f"result.mosaic(channels={listed}, tile=64, gap=2{options}).image.save({json.dumps(stem + '.png')})\n",
     )
 
 

@@ -42,11 +42,13 @@ def live_result(slug: str) -> None:
     if not cached.torch_is_loaded():
         st.caption("Starting PyTorch …")
         return
-    st.image(preview(slug), width="stretch", alt=f"{slug}: a live result on the demo model")
+    picture = preview(slug)
+    if picture is not None:
+        st.image(picture, width="stretch", alt=f"{slug}: a live result on the demo model")
 
 
 @st.cache_data(show_spinner=False)
-def preview(slug: str) -> Image.Image:
+def preview(slug: str) -> Image.Image | None:
     return catalog.preview(slug)
 
 

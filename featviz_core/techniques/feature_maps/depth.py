@@ -12,7 +12,7 @@ from torch import Tensor
 
 from featviz_core.borrowing import Model
 from featviz_core.capture import layers_of, record
-from featviz_core.layouts import first_tensor
+from featviz_core.techniques.feature_maps.compute import from_output
 from featviz_core.trace import Layer, Trace
 
 
@@ -74,11 +74,7 @@ def depth_overview(model: Model, image: Tensor, *, layers: Sequence[str] | None 
 
 
 def _summarise(layer: Layer, output: Any) -> DepthMap:
-    tensor = first_tensor(output)
-    if tensor is None or layer.layout is None:
-        return DepthMap(layer, np.zeros((1, 1), np.float32), 0.0)
-    maps = layer.layout.to_maps(tensor)[0].detach().float()
-    flat = maps.flatten(1)
-    dead = (flat.amax(1) == flat.amin(1)) if flat.shape[1] > 1 else flat[:, 0] == 0
-    energy = maps.square().mean(0).sqrt().cpu().numpy()
-    return DepthMap(layer, energy, float(dead.float().mean()))
+    result = from_output(layer, output)
+    with np.errstate(over="ignore"):
+        energy = np.sqrt(np.square(result.maps[0]).mean(axis=0))
+    return DepthMap(layer, energy, float(result.dead().mean()))

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from featviz_core.architectures import seeded
 from featviz_core.borrowing import Model, structural_view
 from featviz_core.capture import layers_of
 from featviz_core.demo.models import build
 from featviz_core.demo.samples import SAMPLES
 from featviz_core.images import read_picture
-from featviz_core.models import load_model, seeded
+from featviz_core.models import load_model
 from featviz_core.techniques.feature_maps.compute import FeatureMaps, feature_maps
 from featviz_core.techniques.feature_maps.depth import stages
 

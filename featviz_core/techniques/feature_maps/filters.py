@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from featviz_core.borrowing import Model, borrowed
-from featviz_core.trace import split_address
+from featviz_core.trace import no_such_layer, split_address
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +43,10 @@ def kernels(model: Model, *, layer: str) -> ChannelKernels | None:
     """
     name, _ = split_address(layer)
     with borrowed(model) as module:
-        found = dict(module.named_modules()).get(name)
+        modules = dict(module.named_modules())
+        if name not in modules:
+            raise no_such_layer(name, modules)
+        found = modules[name]
         if not isinstance(found, nn.Conv2d) or max(found.kernel_size) == 1:
             return None
         return ChannelKernels(found.weight.detach().float().cpu().numpy().copy())

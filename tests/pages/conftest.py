@@ -1,0 +1,51 @@
+"""The app without a browser: Streamlit's AppTest, started from app.py as `streamlit run` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages._ui import cached
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 120  # seconds a run may take on a busy machine
+
+
+@pytest.fixture
+def open_page() -> Callable[..., AppTest]:
+    """`open_page("pages/look_inside/x.py", layer="stem")`: the page as a new visitor gets it, by a link."""
+
+    def visit(path: str = "", **link: str) -> AppTest:
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
+        app.query_params.update(link)  # for the frame's pickers
+        app.run()
+        if cached._warming is not None:  # or a half-imported torch would be lying about in the next test
+            cached._warming.join()
+        if path:
+            app.switch_page(path)  # knows the pages only after a run, and empties the link
+            app.query_params.update(link)
+            app.run()
+        assert not app.exception, app.exception
+        return app
+
+    return visit
+
+
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes | Callable[[], bytes]]:
+    """What stands behind the download buttons, by file name: AppTest shows only that they are there."""
+    import streamlit as st
+
+    found: dict[str, bytes | Callable[[], bytes]] = {}
+    button = st.download_button
+
+    def noted(label: str, data: Any, file_name: str, *arguments: Any, **options: Any) -> bool:
+        found[file_name] = data
+        return button(label, data, file_name, *arguments, **options)
+
+    monkeypatch.setattr(st, "download_button", noted)
+    return found

@@ -1,0 +1,84 @@
+"""Models of timm and transformers: named when the packages are missing, offline at once when their weights are."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import torch
+
+import featviz_core as fv
+from featviz_core import hubs
+from featviz_core.errors import ModelError, WeightsError
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    for name in ("HF_HOME", "HF_HUB_CACHE", "TORCH_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", ["timm/resnet18", "transformers/google/vit-base-patch16-224"])
+@pytest.mark.parametrize("weights", [None, "DEFAULT"])
+def test_a_missing_package_is_named(name, weights, monkeypatch):
+    monkeypatch.setattr(hubs, "find_spec", lambda _: None)
+    package = name.split("/")[0]
+    with pytest.raises(ModelError, match=f"needs the package {package}") as caught:
+        fv.load_model(name, weights=weights)
+    assert f"pip install {package}" in caught.value.do
+
+
+@pytest.mark.parametrize("name", ["other/resnet18", "timm/", "transformers/", "/", "a/b/c", "../resnet18"])
+def test_a_name_of_neither_is_refused(name):
+    with pytest.raises(ModelError, match="There is no model"):
+        fv.load_model(name)
+
+
+def check(loaded, layer, classes):
+    images = torch.rand(2, 3, *loaded.input_size[-2:])
+    maps = fv.feature_maps(loaded, images, layer=layer).maps
+    assert maps.ndim == 4 and len(maps) == 2
+    with loaded.borrow() as module, torch.no_grad():
+        assert module(images).shape == (2, classes)
+
+
+def offline(name):
+    start = time.monotonic()
+    with pytest.raises(WeightsError, match="is not on this machine") as caught:
+        fv.load_model(name, weights="DEFAULT")
+    assert time.monotonic() - start < 2
+    assert caught.value.why and "fresh weights" in caught.value.do
+
+
+def test_timm():
+    pytest.importorskip("timm")
+    check(fv.load_model("timm/resnet18"), "layer4", 1000)
+    check(fv.load_model("timm/resnet18", num_classes=7), "layer4", 7)
+    offline("timm/resnet18")
+    with pytest.raises(ModelError, match="timm has no model 'resnet18x'") as caught:
+        fv.load_model("timm/resnet18x")
+    assert caught.value.why or caught.value.do or caught.value.what
+
+
+def test_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config |= {"intermediate_size": 64, "image_size": 32, "patch_size": 8, "id2label": {"0": "a", "1": "b"}}
+    folder = tmp_path / "vit"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**config, "label2id": {"a": 0, "b": 1}}))
+    loaded = fv.load_model(f"transformers/{folder}")
+    assert tuple(loaded.class_names) == ("a", "b")
+    layer = next(name for name, module in loaded.module.named_modules() if isinstance(module, torch.nn.Conv2d))
+    check(loaded, layer, 2)
+    offline(f"transformers/{folder}")
+    transformers.ViTForImageClassification(transformers.ViTConfig(**config)).save_pretrained(folder)
+    check(fv.load_model(f"transformers/{folder}", weights="DEFAULT"), layer, 2)
+    offline("transformers/google/vit-base-patch16-224")
+    # Code that a folder brings along is never run, nor is anybody asked whether it may.
+    (folder / "config.json").write_text(json.dumps({"model_type": "odd", "auto_map": {"AutoConfig": "code.Config"}}))
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(ModelError):
+        fv.load_model(f"transformers/{folder}")
+    assert not (tmp_path / "ran").exists()
