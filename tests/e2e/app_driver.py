@@ -227,10 +227,11 @@ class Visitor:
         self.comes_to_see(**{label: option})
         self.rests()
 
-    def uploads(self, name: str, data: bytes, *, label: str = "Your own pictures") -> None:
+    def uploads(self, name: str, data: bytes | Path, *, label: str = "Your own pictures") -> None:
         """Give a file to an upload field and wait until it is there."""
-        region = self.page.get_by_role("region", name=label)
-        region.locator("input[type=file]").set_input_files({"name": name, "mimeType": "", "buffer": data})
+        region = self.page.get_by_role("region", name=label, exact=True)
+        payload = data if isinstance(data, Path) else {"name": name, "mimeType": "", "buffer": data}
+        region.locator("input[type=file]").set_input_files(payload)
         region.get_by_text(name).first.wait_for()
         self.rests()
 

@@ -11,11 +11,14 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
+from safetensors.torch import save_file
 
 import featviz_core as fv
 from featviz_core.images import read_picture
-from tests.e2e.app_driver import Visitor, picture_file, serving, visiting
+from tests.e2e.app_driver import ROOT, Visitor, picture_file, serving, visiting
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -26,9 +29,9 @@ LAYER = "trunk_output.block2"
 Visit = Callable[..., AbstractContextManager[Visitor]]
 
 
-def maps_of(data: bytes, layer: str, model: str = "demo/shapes_cnn") -> np.ndarray:
-    """What the library says about an uploaded picture."""
-    loaded = fv.load_model(model)
+def maps_of(data: bytes, layer: str, model: str = "demo/shapes_cnn", **options: Path) -> np.ndarray:
+    """What the library says about a picture."""
+    loaded = fv.load_model(model, **options)
     return fv.feature_maps(loaded, loaded.preprocess(read_picture(data).image), layer=layer).maps
 
 
@@ -131,6 +134,29 @@ def test_nonsense_in_a_link_falls_back(visitor: Visitor) -> None:
     visitor.chart("mosaic").wait_for()
     assert 0 <= visitor.channel() < 24
     assert visitor.picked("Layer") == "stem"
+
+
+def test_a_checkpoint_of_one_s_own_for_a_model_of_torchvision(visitor: Visitor, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.safetensors"
+    torch.manual_seed(1)
+    save_file(torchvision.models.resnet18(num_classes=5).state_dict(), mine)
+    layer = "layer1.0.conv1"
+    star = (ROOT / "assets/samples/star.png").read_bytes()
+
+    visitor.opens("feature_maps?more=Take+away")
+    visitor.picks("Model", "resnet18")
+    visitor.picks("Layer", layer)
+    fresh = visitor.downloads_maps(layer, "star.png")
+    np.testing.assert_array_equal(fresh, maps_of(star, layer, "resnet18"))
+
+    visitor.picks("Weights", "a checkpoint file")
+    visitor.page.get_by_text("No checkpoint was given yet").wait_for()
+    visitor.uploads("mine.safetensors", mine, label="Checkpoint")
+    visitor.page.get_by_test_id("stCode").get_by_text("mine.safetensors").wait_for()
+    loaded = visitor.downloads_maps(layer, "star.png")
+    np.testing.assert_array_equal(loaded, maps_of(star, layer, "resnet18", checkpoint=mine))
+    assert not np.array_equal(loaded, fresh)
+    assert "class 4" in visitor.says() or "class 0" in visitor.says()
 
 
 def test_a_file_that_is_no_picture_is_explained(visitor: Visitor) -> None:
