@@ -61,7 +61,7 @@ def _untouched(model: Any) -> Iterator[None]:
         after = _everything(model)
         changed = [name for name in before if not _same(before[name], after.get(name))]
         assert not changed, f"changed: {changed}"
-        assert list(after) == list(before), f"new: {set(after) - set(before)}"
+        assert set(after) == set(before), f"new: {set(after) - set(before)}"
         for view in _views(model):
             _check_view(view, model.module)
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from featviz_core.architectures import seeded
 from featviz_core.demo.models import ASSETS, DEMO_MODELS
 from featviz_core.errors import DeviceError, FeatVizError, ModelError, WeightsError
-from featviz_core.models import LoadedModel, ModelCache, best_device, devices, load_model, seeded, top_classes
+from featviz_core.models import LoadedModel, ModelCache, best_device, devices, load_model, top_classes
 from featviz_core.preprocessing import Preprocessing
 from tests.toys import pictures, toy
 
@@ -92,10 +93,10 @@ def loaded(name: str = "Norms") -> LoadedModel:
 
 
 def test_the_trace_is_worked_out_once_for_each_shape(monkeypatch):
-    from featviz_core import models
+    from featviz_core import loaded_model
 
     asked = []
-    monkeypatch.setattr(models, "trace", lambda module, shape: asked.append(shape) or (module, shape))
+    monkeypatch.setattr(loaded_model, "trace", lambda module, shape: asked.append(shape) or (module, shape))
     model = loaded()
     assert model.trace((3, 8, 8)) is model.trace((3, 8, 8))
     model.trace((3, 16, 16))

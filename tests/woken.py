@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from featviz_core.models import build, seeded
+from featviz_core.architectures import build, seeded
 from featviz_core.trace import Layer, Trace
 from featviz_core.zoo import ZOO
 

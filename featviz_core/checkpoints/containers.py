@@ -118,6 +118,9 @@ def read_legacy(file: Bounded) -> Contents:
     storages = {storage.key: storage for storage in map(read_storage, description.references)}
     starts: dict[str, int] = {}
     for key in keys if isinstance(keys, list) else ():
+        # Hashing nested tuples can take forever, and so can reading one storage over and over.
+        if not isinstance(key, str) or key in starts:
+            raise ValueError("a key that is no text, or comes twice")
         storage, start = storages[key], file.tell() + 8
         (count,) = struct.unpack("<q", file.read(8))
         if count * storage.dtype.itemsize != storage.nbytes or start + storage.nbytes > file.size:

@@ -45,8 +45,9 @@ def fit_checkpoint(
     if matched < _ENOUGH:
         raise _misfit(module, checkpoint, matched)
     notes += _describe(own, state, fitting)
-    with torch.no_grad():
-        module.load_state_dict({key: value.to(own[key].dtype) for key, value in fitting.items()}, strict=False)
+    complete = module.state_dict()  # carries version numbers, without which MNASNet takes nothing
+    complete.update({key: value.to(own[key].dtype) for key, value in fitting.items()})
+    module.load_state_dict(complete)
     head = _head(module)
     return module, FitReport(head[1].weight.shape[0] if head else None, matched, tuple(notes))
 

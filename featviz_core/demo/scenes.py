@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featviz_core.demo.outlines import CLUTTER, SHAPES, Outline, Points, reach
-from featviz_core.demo.painting import SIZE, WHOLE, Box, Layer, Plane, clouds, coverage, gradient, oklch, place, texture
+from featviz_core.demo.painting import SIZE, WHOLE, Layer, Plane, clouds, coverage, gradient, oklch, place, texture
 
 _TURN = 2 * np.pi
 _OUTLINES = tuple(SHAPES.values())
@@ -166,6 +166,3 @@ def on_picture(layer: Layer) -> Plane:
     whole = np.zeros((SIZE, SIZE), dtype=np.float32)
     whole[layer.box] = layer.coverage
     return whole
-
-
-__all__ = ["CONFIG", "Box", "Scene", "ShapesConfig", "on_picture", "scene"]
