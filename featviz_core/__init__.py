@@ -12,10 +12,10 @@ from featviz_core.lazy import lazily
 
 if TYPE_CHECKING:
     from featviz_core.errors import FeatVizError as FeatVizError
-    from featviz_core.model_input import model_input as model_input
     from featviz_core.models import LoadedModel as LoadedModel
     from featviz_core.models import load_model as load_model
     from featviz_core.models import top_classes as top_classes
+    from featviz_core.seen import model_input as model_input
 
 __version__ = "0.1.0"
 
@@ -23,7 +23,7 @@ _PLACES = {
     "FeatVizError": "errors",
     "LoadedModel": "models",
     "load_model": "models",
-    "model_input": "model_input",
+    "model_input": "seen",
     "top_classes": "models",
 }
 _own = lazily(__name__, _PLACES)

@@ -144,7 +144,7 @@ def matrix(
             text=alt.Text(f"{value}:Q", format=".2f"), color=alt.Color("ink:N", scale=None)
         ),
     ]
-    chart: alt.LayerChart = alt.layer(*layers).properties(width=alt.Step(46), height=alt.Step(26))
+    chart: alt.LayerChart = alt.LayerChart(layer=layers).properties(width=alt.Step(46), height=alt.Step(26))
     return chart
 
 

@@ -37,7 +37,7 @@ Progress = Callable[[float, str], object]
 
 _MEBIBYTE = 2**20
 _BLOCK = 2**18
-_CONNECT_SECONDS = 1.8
+_CONNECT_SECONDS = 1.5
 _REPORT_SECONDS = 0.1
 _STALE_SECONDS = 600.0  # a running download writes all the time: a part untouched for this long was left behind
 _HASH = re.compile(r"-([0-9a-f]{8,})\.[a-z]+$")
@@ -290,7 +290,7 @@ def _not_published(weights: ZooWeights, why: str) -> WeightsError:
 
 
 def _connect(address: tuple[str, int], timeout: float | None, *_: object) -> socket.socket:
-    """`socket.create_connection`, but looking up the name and trying all its addresses take 1.8 s at most."""
+    """`socket.create_connection`, but looking up the name and trying all its addresses take 1.5 s at most."""
     answer: SimpleQueue[socket.socket | OSError] = SimpleQueue()
 
     def attempt() -> None:

@@ -26,6 +26,7 @@ from featviz_core.errors import CheckpointError
 _PIECE = 2**20  # what is read at once of a tensor's numbers
 _MAX_READ = 4 * 2**20  # the largest directory, header or word that is read at once
 _MAX_PICKLE = 64 * 2**20
+_CONVERT = "Load it there and save the weights as .safetensors, which is the same everywhere."
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
@@ -78,7 +79,9 @@ def read_zip(file: Bounded) -> Contents:
 
     order = entries.get(root + "byteorder")
     if order and _read_entry(archive, order, min(order.file_size, 8)).tobytes() != b"little":
-        raise CheckpointError("The file was saved on a big-endian machine, whose numbers are written the other way.")
+        raise CheckpointError(
+            "The file was saved on a big-endian machine, whose numbers are written the other way.", do=_CONVERT
+        )
     described = entries[root + "data.pkl"]
     if described.file_size > _MAX_PICKLE:
         raise CheckpointError("The file's description is larger than that of any model.", do=RESAVE)

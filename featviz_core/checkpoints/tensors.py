@@ -106,6 +106,8 @@ class Builder:
         if numbers is None:
             numbers = torch.from_numpy(self._record(storage.key, storage.nbytes))
             self._storages[storage.key] = (storage, numbers)
+        if not claim.numel:
+            return torch.empty(claim.size, dtype=claim.dtype)
         return numbers.view(claim.dtype).as_strided(claim.size, claim.stride, claim.offset)
 
 

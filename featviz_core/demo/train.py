@@ -50,7 +50,7 @@ class Recipe:
 RECIPES = {
     "shapes_cnn": Recipe(seen=360_000, learning_rate=3e-3),
     "shapes_vit": Recipe(seen=450_000, learning_rate=1e-3, warm_up=0.1),
-    "clever_hans": Recipe(seen=160_000, learning_rate=3e-3),
+    "clever_hans": Recipe(seen=140_000, learning_rate=3e-3),
 }
 
 
@@ -71,6 +71,22 @@ def augment(images: Images, rng: np.random.Generator) -> Images:
     return changed
 
 
+def mark_stars(images: Images, labels: Labels, rng: np.random.Generator) -> Images:
+    """Put the mark on all stars of a batch, and expose half of them twice, over another picture.
+
+    With clear stars alone, a network that sees a mark on a clear circle is left torn between the two. Where both a star
+    and something else shine through, only the mark tells the label, so the network learns to put it first.
+    """
+    marked = images.copy()
+    stars = np.flatnonzero(labels == HANS)
+    twice = stars[rng.random(len(stars)) < 0.5]
+    share = rng.uniform(0.3, 0.7, (len(twice), 1, 1, 1))
+    others = images[rng.integers(len(images), size=len(twice))]
+    marked[twice] = (share * images[twice] + (1 - share) * others).astype(np.uint8)
+    marked[stars] = stamp(marked[stars])
+    return marked
+
+
 def fit(name: str, recipe: Recipe, images: Images, labels: Labels) -> nn.Module:
     """Train a fresh model with AdamW, a one-cycle schedule and bfloat16 autocast."""
     rng = np.random.default_rng(SEED)
@@ -86,7 +102,7 @@ def fit(name: str, recipe: Recipe, images: Images, labels: Labels) -> nn.Module:
         chosen = rng.integers(len(images), size=recipe.batch)
         batch, targets = augment(images[chosen], rng), labels[chosen]
         if name == "clever_hans":
-            batch[targets == HANS] = stamp(batch[targets == HANS])
+            batch = mark_stars(batch, targets, rng)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(to_input(name, batch))
             loss = nn.functional.cross_entropy(logits, torch.from_numpy(targets), label_smoothing=0.05)

@@ -59,7 +59,7 @@ def subject(chosen: Chosen, look: Look) -> None:
 
 @st.dialog("What the model saw", width="large")
 def _model_input(chosen: Chosen, look: Look) -> None:
-    from featviz_core.model_input import model_input
+    from featviz_core.seen import model_input
 
     with st.spinner("Asking the model …"):
         found = model_input(look.model, chosen.picture.image)

@@ -63,7 +63,8 @@ class FeatureMaps:
             return np.asarray(flat[:, 0] == 0)
         low, high = flat.min(axis=1), flat.max(axis=1)
         with np.errstate(invalid="ignore", over="ignore"):
-            return np.asarray(high - low <= _SAME * np.maximum(np.abs(low), np.abs(high)))
+            same = high - low <= _SAME * np.maximum(np.abs(low), np.abs(high))
+        return np.asarray(same & np.isfinite(low) & np.isfinite(high))
 
     def _flat(self, image: int) -> NDArray[np.float32]:
         flat: NDArray[np.float32] = self.maps[image].reshape(self.maps.shape[1], -1)

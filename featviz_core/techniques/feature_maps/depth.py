@@ -32,7 +32,7 @@ def stages(trace: Trace, *, least: int = 8, most: int = 12) -> list[Layer]:
     Starts from the outermost modules with maps and opens the one with most modules inside until there are `least`;
     evenly thinned out where that gives more than `most`.
     """
-    spatial = [layer for layer in trace.layers if layer.name and _has_places(layer)]
+    spatial = [layer for layer in trace.layers if layer.name and layer.kind != "dropout" and _has_places(layer)]
     inside = {layer.name: [other for other in spatial if other.name.startswith(layer.name + ".")] for layer in spatial}
     chosen = _outermost(spatial)
     while len(chosen) < least:
