@@ -213,7 +213,7 @@ def test_dead_channels_are_counted():
         ("resnet18", "conv1", "layer4", {"layer1", "layer2", "layer3"}),
         ("vit_b_32", "conv_proj", "encoder.ln", {"encoder.layers.encoder_layer_5"}),
         ("swin_t", "features.0", "permute", {"features.1", "features.3", "features.5"}),
-        ("squeezenet1_1", "features.0", "classifier.2", {"features.12"}),
+        ("squeezenet1_1", "features.0", "classifier.2", {"features.6"}),
         ("googlenet", "conv1", "inception5b", {"inception4a"}),
         ("densenet121", "features.conv0", "features.norm5", {"features.denseblock2", "features.transition2"}),
     ],
