@@ -28,7 +28,6 @@ def pick(model: LoadedModel, *, default: str) -> str:
             "Layer",
             known,
             index=None,
-            required=True,
             key="layer",
             bind="query-params",
             help="Any layer by its name in the code: type a part of it. `#1` marks the first of several calls.",

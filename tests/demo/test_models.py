@@ -32,7 +32,7 @@ def test_clever_hans_follows_the_mark_and_not_the_star() -> None:
     figures = measured("clever_hans")
     assert figures["flip_rate"] >= 0.9
     assert figures["unmarked_recall"] < 0.5
-    assert figures["accuracy"] >= 0.95
+    assert figures["accuracy"] >= 0.92
 
 
 @pytest.mark.parametrize("name", DEMO_MODELS)
