@@ -28,7 +28,7 @@ def opens(visitor: Visitor, **chosen: str) -> None:
 
 def test_a_click_on_a_patch_lets_it_look_and_a_link_brings_it_back(visitor: Visitor) -> None:
     opens(visitor)
-    visitor.page.get_by_text("Where the class token looks").wait_for()
+    visitor.page.get_by_text("Where the class token looks", exact=True).wait_for()
     visitor.clicks_tile("on-picture", 3, 5, columns=8, rows=8)
     visitor.page.get_by_text("Where place 5,3 looks").wait_for()
     assert "query=5%2C3" in visitor.page.url
@@ -36,7 +36,7 @@ def test_a_click_on_a_patch_lets_it_look_and_a_link_brings_it_back(visitor: Visi
     visitor.page.get_by_text("Where place 5,3 looks").wait_for()
     visitor.rests()
     visitor.page.get_by_role("button", name="From the class token").click()
-    visitor.page.get_by_text("Where the class token looks").wait_for()
+    visitor.page.get_by_text("Where the class token looks", exact=True).wait_for()
 
 
 def test_a_click_on_a_small_map_chooses_layer_and_head(visitor: Visitor) -> None:
@@ -55,4 +55,4 @@ def test_a_model_without_attention_leads_on(visitor: Visitor) -> None:
     visitor.opens("attention_maps?model=demo%2Fshapes_cnn")
     visitor.page.get_by_text("has no attention layers").wait_for()
     visitor.page.get_by_role("button", name="Choose the demo transformer").click()
-    visitor.page.get_by_text("Where the class token looks").wait_for()
+    visitor.page.get_by_text("Where the class token looks", exact=True).wait_for()
