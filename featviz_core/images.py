@@ -333,6 +333,7 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
     transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
     converted = ImageCms.applyTransform(image, transform)
     assert converted is not None  # it is None only for in-place conversion
+    del converted.info["icc_profile"]  # made now, with the second in it: equal pictures would compare as different
     return converted
 
 
