@@ -12,6 +12,7 @@ from featviz_core.lazy import lazily
 
 if TYPE_CHECKING:
     from featviz_core.errors import FeatVizError as FeatVizError
+    from featviz_core.experiment import Experiment as Experiment
     from featviz_core.models import LoadedModel as LoadedModel
     from featviz_core.models import load_model as load_model
     from featviz_core.models import top_classes as top_classes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "Experiment": "experiment",
     "FeatVizError": "errors",
     "LoadedModel": "models",
     "load_model": "models",

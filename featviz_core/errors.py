@@ -9,7 +9,8 @@ are and catch nothing else, so a bug stays visible as a bug.
     │   ├── WeightsError      published weights are missing, damaged or cannot be downloaded
     │   ├── CheckpointError   a checkpoint file cannot be read, trusted or fitted to the model
     │   └── LayerError        a layer does not exist, is never called, or gives nothing that can be shown
-    └── DeviceError       the chosen device is not there, or ran out of memory
+    ├── DeviceError       the chosen device is not there, or ran out of memory
+    └── ExperimentError   an experiment, its file or its data cannot be used
 """
 
 from __future__ import annotations
@@ -52,3 +53,18 @@ class LayerError(ModelError):
 
 class DeviceError(FeatVizError):
     """The chosen device is not there, or ran out of memory."""
+
+
+class ExperimentError(FeatVizError):
+    """An experiment, its file or its data cannot be used. `trace`: the user's own lines that led there, if any."""
+
+    def __init__(self, what: str, *, why: str = "", do: str = "", trace: str = "") -> None:
+        super().__init__(what, why=why, do=do)
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_experiment_error, (self.what, self.why, self.do, self.trace)
+
+
+def _rebuild_experiment_error(what: str, why: str, do: str, trace: str) -> ExperimentError:
+    return ExperimentError(what, why=why, do=do, trace=trace)

@@ -16,13 +16,13 @@ CORE = ROOT / "featviz_core"
 # A module may import what stands in a line above its own; a folder's modules may import each other.
 FLOORS = (
     "about errors lazy",
-    "borrowing drawing findings images layouts preprocessing zoo",
+    "borrowing drawing experiment findings images layouts preprocessing zoo",
     "charts demo hubs trace weights",
-    "architectures capture",
+    "architectures capture experiment_file",
     "checkpoints loaded_model rerun",
     "models",
     "seen",
-    "experiment runs",
+    "runs",
     "techniques checklist",
     "catalog",
     "__init__",
