@@ -1,0 +1,76 @@
+"""Long work in a process of its own: `python -m featviz_core.worker`.
+
+It reads one request from standard input and writes what happens to standard output, as length-prefixed pickles:
+`("progress", fraction, text)` any number of times, then `("result", value)`, `("error", FeatVizError)` or
+`("crash", traceback)`. When standard input ends, its owner is gone, and so is it, with every process it started.
+Whatever the work prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import struct
+import sys
+import threading
+import traceback
+from importlib import import_module
+from typing import IO, Any
+
+from featviz_core.errors import FeatVizError
+
+_LENGTH = struct.Struct(">Q")
+
+
+def send(stream: IO[bytes], message: object) -> None:
+    """Write one message."""
+    data = pickle.dumps(message)
+    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> Any:
+    """Read one message. Raises `EOFError` where the other side has gone."""
+    size = _LENGTH.unpack(_exactly(stream, _LENGTH.size))[0]
+    return pickle.loads(_exactly(stream, size))
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data
+
+
+def main() -> None:
+    """Do the one piece of work that stands on standard input."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    function, args, options = receive(sys.stdin.buffer)
+    threading.Thread(target=_end_with_owner, daemon=True).start()
+    writing = threading.Lock()
+
+    def tell(*message: object) -> None:
+        with writing:
+            send(answers, message)
+
+    try:
+        module, name = function.split(":")
+        work = getattr(import_module(module), name)
+        tell("result", work(*args, progress=lambda done, text: tell("progress", done, text), **options))
+    except FeatVizError as error:
+        tell("error", error)
+    except BaseException:  # noqa: BLE001 - the owner shows it as the bug it is
+        tell("crash", traceback.format_exc())
+
+
+def _end_with_owner() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

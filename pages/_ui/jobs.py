@@ -1,0 +1,224 @@
+"""Long work in a child process: it can be stopped at any time, and harms nothing of the server's.
+
+A job goes on while its owner looks at other pages, is found again after a reload (its random id is in the address), and
+ends ten minutes after its last viewer left. No more jobs run at once than there are processors; the others wait.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import streamlit as st
+
+from featviz_core.errors import FeatVizError
+from featviz_core.worker import receive, send
+from pages._ui import show
+
+_ROOT = Path(__file__).resolve().parents[2]
+_SLOTS = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
+_KEPT_SECONDS = 600
+_POLL_SECONDS = 0.5
+_PARAMETER = "job"
+
+_jobs: dict[str, Job] = {}
+_guard = threading.Lock()
+
+
+class WorkerCrash(RuntimeError):
+    """A bug in the work, with its traceback in the child process."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One piece of work: how far it is, and what became of it."""
+
+    key: Hashable
+    request: tuple[str, tuple[Any, ...], dict[str, Any]]
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    fraction: float = 0.0
+    text: str = "Waiting for a free processor …"
+    result: Any = None
+    error: BaseException | None = None
+    done: bool = False
+    seen: float = field(default_factory=time.monotonic)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Begin, as soon as there is a free processor."""
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def stop(self) -> None:
+        """End it now, with every process it started."""
+        self.done = True
+        process = self.process
+        if process is None or process.poll() is not None:
+            return
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+
+    def _run(self) -> None:
+        with _SLOTS:
+            if self.done:
+                return
+            self.text = "Starting PyTorch …"
+            with tempfile.TemporaryFile() as log:
+                try:
+                    self._work(log)
+                except (EOFError, OSError) as error:
+                    self.error = None if self.done else _ended(self.process, log, error)
+                finally:
+                    self.stop()
+                    if self.process is not None:
+                        self.process.wait()
+
+    def _work(self, log: IO[bytes]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "featviz_core.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])},
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with self.process.stdin as to_child, self.process.stdout as from_child:
+            send(to_child, self.request)
+            while not self.done:
+                kind, *content = receive(from_child)
+                if kind == "progress":
+                    self.fraction, self.text = content
+                    continue
+                if kind == "result":
+                    self.result = content[0]
+                else:
+                    self.error = content[0] if kind == "error" else WorkerCrash(content[0])
+                return
+
+
+def _ended(process: subprocess.Popen[bytes] | None, log: IO[bytes], error: BaseException) -> FeatVizError:
+    code = process.wait() if process is not None else None
+    log.seek(0)
+    said = log.read().decode(errors="replace").strip().splitlines()[-3:]
+    return FeatVizError(
+        "The work ended before it was done.",
+        why=f"Its process gave exit code {code} ({error or 'no answer'}). {' '.join(said)}".strip(),
+        do="Often there was not enough memory: try fewer batches or a smaller model.",
+    )
+
+
+def ask(key: Hashable, function: str, *args: Any, start: str, help: str | None = None, **options: Any) -> Any:
+    """What `function` ("module:function" of the core) gives for `args` and `options`, once somebody pressed `start`.
+
+    None until then. Remembered for the session under `key`, which has to name everything that matters. The function
+    gets `progress(fraction, text)` too. Arguments and result travel between processes, so they must be picklable.
+    """
+    answers = _answers()
+    if key in answers:
+        return answers[key]
+    job = _job_of(key)
+    if job is None:
+        place = st.empty()
+        if not place.button(start, type="primary", icon=":material/play_arrow:", key=f"start {function}", help=help):
+            return None
+        place.empty()
+        job = _begin(Job(key, (function, args, options)))
+    if job.error is None:
+        _progress(job.id)
+        return None
+    _forget(job)
+    if not isinstance(job.error, FeatVizError):
+        raise job.error
+    show.error(job.error)
+    st.button("Try again", icon=":material/refresh:", key=f"again {function}", help="Clears this message.")
+    return None
+
+
+def again(key: Hashable) -> None:
+    """Forget the answer to `key`, so that it can be asked anew."""
+    _answers().pop(key, None)
+    if (job := _job_of(key)) is not None:
+        _forget(job)
+
+
+def _answers() -> dict[Hashable, Any]:
+    kept: dict[Hashable, Any] = st.session_state.setdefault("answers of jobs", {})
+    return kept
+
+
+def _begin(job: Job) -> Job:
+    with _guard:
+        _jobs[job.id] = job
+        if not any(thread.name == "job reaper" for thread in threading.enumerate()):
+            threading.Thread(target=_reap, name="job reaper", daemon=True).start()
+    st.query_params[_PARAMETER] = job.id
+    job.start()
+    return job
+
+
+def _job_of(key: Hashable) -> Job | None:
+    """The session's running job for `key`, or the one in the address."""
+    ids: dict[Hashable, str] = st.session_state.setdefault("jobs", {})
+    for job_id in (ids.get(key, ""), st.query_params.get(_PARAMETER, "")):
+        found = _jobs.get(job_id)
+        if found is not None and found.key == key:
+            ids[key] = found.id
+            return found
+    return None
+
+
+def _forget(job: Job) -> None:
+    """End a job, and let go of it."""
+    job.stop()
+    _jobs.pop(job.id, None)
+    st.session_state["jobs"].pop(job.key, None)
+    if st.query_params.get(_PARAMETER) == job.id:
+        del st.query_params[_PARAMETER]
+
+
+@st.fragment(run_every=_POLL_SECONDS)
+def _progress(job_id: str) -> None:
+    job = _jobs.get(job_id)
+    if job is None:
+        st.rerun()
+        return
+    job.seen = time.monotonic()
+    if job.done:
+        # The job stays in the address for a while: its answer survives a reload.
+        if job.error is None:
+            _answers()[job.key] = job.result
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(min(job.fraction, 1.0), job.text)
+        st.button(
+            "Stop",
+            key=f"stop {job_id}",
+            icon=":material/stop:",
+            on_click=_forget,
+            args=(job,),
+            help="Ends this work now.",
+        )
+
+
+def _reap() -> None:
+    while True:
+        time.sleep(_POLL_SECONDS)
+        with _guard:
+            gone = [job for job in _jobs.values() if time.monotonic() - job.seen > _KEPT_SECONDS]
+            for job in gone:
+                job.stop()
+                del _jobs[job.id]
