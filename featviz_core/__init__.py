@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from featviz_core.lazy import lazily
 
 if TYPE_CHECKING:
+    from featviz_core.checklist import ChecklistReport as ChecklistReport
+    from featviz_core.checklist import run_checklist as run_checklist
     from featviz_core.errors import FeatVizError as FeatVizError
     from featviz_core.experiment import Experiment as Experiment
     from featviz_core.models import LoadedModel as LoadedModel
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "ChecklistReport": "checklist",
     "Experiment": "experiment",
     "FeatVizError": "errors",
     "LoadedModel": "models",
     "load_model": "models",
     "model_input": "seen",
+    "run_checklist": "checklist",
     "top_classes": "models",
 }
 _own = lazily(__name__, _PLACES)

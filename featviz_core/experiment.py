@@ -86,7 +86,8 @@ class Experiment:
 
     def pair(self, batch: Any) -> tuple[Tensor, Any]:
         """A batch's (images, targets) on the model's device. Raises `ExperimentError` that shows what came instead."""
-        return moved(_unpacked(self, batch), self.device)
+        images, targets = _unpacked(self, batch)
+        return moved(images, self.device), moved(targets, self.device)
 
     def pairs(self, loader: Iterable[Any]) -> Iterator[tuple[Tensor, Any]]:
         """All batches of `loader` as (images, targets) on the model's device."""

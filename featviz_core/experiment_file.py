@@ -10,6 +10,7 @@ import importlib.util
 import linecache
 import os
 import sys
+import sysconfig
 import threading
 import traceback
 from collections.abc import Iterator
@@ -59,19 +60,30 @@ def open_experiment(spec: str) -> Factory:
             why=f"Expected a function that gives an experiment{also}.",
             do=f"Name it with `{path.name}:FUNCTION`, or write one like this:\n\n```python\n{EXAMPLE}```",
         )
-    return _FileFactory(path, found)
+    return FileFactory(path, found)
 
 
 @dataclass(frozen=True, slots=True)
-class _FileFactory:
+class FileFactory:
     """Calls the user's function in the file's folder; what it raises becomes an `ExperimentError`."""
 
     path: Path
     function: Factory
 
     def __call__(self) -> Experiment:
+        """A fresh experiment."""
         with working_in(self.path.parent), _as_experiment_error(self.path):
             return self.function()
+
+
+@contextmanager
+def at_home(make_experiment: Factory) -> Iterator[None]:
+    """Inside, relative paths mean what they mean to the experiment's own file, where it comes from one."""
+    if isinstance(make_experiment, FileFactory):
+        with working_in(make_experiment.path.parent):
+            yield
+    else:
+        yield
 
 
 def _parts(spec: str) -> tuple[Path, str]:
@@ -144,11 +156,11 @@ def _as_experiment_error(path: Path) -> Iterator[None]:
     except FeatVizError:
         raise
     except (Exception, SystemExit) as error:
-        where = _last_place(error, path.parent)
+        where = _last_place(error)
         raise ExperimentError(
             f"{path.name} failed: {short(error)}{where}.",
             do="Mend it and start again; the file has to run on its own, as `python " + path.name + "` would.",
-            trace=own_lines(error, path.parent),
+            trace=own_lines(error),
         ) from error
 
 
@@ -158,22 +170,24 @@ def short(error: BaseException) -> str:
     return f"{type(error).__name__}: {said[0].rstrip('.')}" if said else type(error).__name__
 
 
-def own_lines(error: BaseException, folder: Path) -> str:
-    """The traceback of `error`, trimmed to code that lies in `folder` (installed packages do not count)."""
+def own_lines(error: BaseException) -> str:
+    """The traceback of `error`, trimmed to the user's own code: no installed packages, and nothing of FeatViz."""
     found = traceback.TracebackException.from_exception(error, capture_locals=False)
-    kept = [frame for frame in found.stack if _is_own(frame.filename, folder)]
+    kept = [frame for frame in found.stack if _is_own(frame.filename)]
     lines = traceback.StackSummary.from_list(kept).format() if kept else []
     return "".join([*lines, *found.format_exception_only()]).rstrip()
 
 
-def _last_place(error: BaseException, folder: Path) -> str:
+def _last_place(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f" (line {error.lineno})"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_own(f.filename, folder)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
-def _is_own(filename: str, folder: Path) -> bool:
+_NOT_OWN = tuple(Path(place) for place in (*sysconfig.get_paths().values(), str(Path(__file__).parent)))
+
+
+def _is_own(filename: str) -> bool:
     path = Path(filename)
-    inside = path.is_relative_to(folder) and "site-packages" not in path.parts
-    return inside and not path.is_relative_to(Path(__file__).parent)
+    return path.is_absolute() and not any(path.is_relative_to(place) for place in _NOT_OWN)

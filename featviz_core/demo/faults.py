@@ -242,7 +242,7 @@ def never_eval_mode(experiment: Experiment) -> Experiment:
         right: list[float] = []
         for images, targets in experiment.pairs(loader):
             logits = experiment.logits(experiment.model(images))
-            losses.append(float(experiment.loss_fn(logits, targets)))
+            losses.append(float(experiment.loss_fn(logits, targets).detach()))
             right += (logits.argmax(1) == targets).float().tolist()
         return {"loss": sum(losses) / len(losses), "accuracy": sum(right) / len(right)}
 

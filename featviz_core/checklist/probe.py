@@ -1,0 +1,175 @@
+"""What the checks ask of an experiment. Each fact is worked out once, on objects of its own, when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from torch import Tensor
+
+from featviz_core.checklist.report import Verdict
+from featviz_core.checklist.watch import Watch, watching
+from featviz_core.errors import ExperimentError
+from featviz_core.experiment import Experiment, Factory, FewBatches, evaluate_on, few_batches, fresh, train_on
+from featviz_core.experiment_file import own_lines, short
+
+Budget = Literal["quick", "full"]
+T = TypeVar("T")
+
+_STEPS = 4  # of the optimiser that are watched: leftovers and zero-initialised branches show by the second
+_ROUNDS = 6  # over the kept batches until there are so many
+
+
+class Broken(Exception):
+    """Something of the user's raised, which is evidence on the item `item`; the checks after it cannot run."""
+
+    def __init__(self, item: str, verdict: Verdict) -> None:
+        super().__init__(item)
+        self.item, self.verdict = item, verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is looked at: batches for the watched loop and for labels."""
+
+    batches: int
+    labels: int
+
+
+SIZES: Mapping[Budget, Size] = {"quick": Size(batches=4, labels=40), "full": Size(batches=8, labels=400)}
+
+
+class fact(Generic[T]):
+    """A property of `Probe` that is worked out once; where that raised `Broken`, it raises the same again."""
+
+    def __init__(self, work: Callable[[Probe], T]) -> None:
+        self._work = work
+
+    def __get__(self, probe: Probe, _owner: type[Probe]) -> T:
+        if self not in probe.known:
+            try:
+                probe.known[self] = self._work(probe)
+            except Broken as broken:
+                probe.known[self] = broken
+        found = probe.known[self]
+        if isinstance(found, Broken):
+            raise found
+        return found  # type: ignore[no-any-return]
+
+
+class Probe:
+    """An experiment's factory, and what was found out with it so far."""
+
+    def __init__(self, make_experiment: Factory, *, device: str, budget: Budget, seed: int) -> None:
+        self._make, self._device, self._seed = make_experiment, device, seed
+        self.size = SIZES[budget]
+        self.known: dict[object, Any] = {}
+
+    def fresh(self) -> Experiment:
+        """A new experiment, equal to every other."""
+        return fresh(self._make, seed=self._seed, device=self._device)
+
+    @fact
+    def experiment(self) -> Experiment:
+        """One to look at. It is never trained."""
+        return self.fresh()
+
+    @fact
+    def batches(self) -> FewBatches:
+        """The first training batches. Raises `Broken`, as all facts do where something of the user's raises."""
+        with evidence_on("data.range", "The training loader"):
+            return few_batches(self.experiment, self.experiment.train_loader, self.size.batches)
+
+    @fact
+    def validation(self) -> FewBatches | None:
+        """The first validation batches, if there are any."""
+        if self.experiment.val_loader is None:
+            return None
+        with evidence_on("data.range", "The validation loader"):
+            return few_batches(self.experiment, self.experiment.val_loader, self.size.batches)
+
+    @fact
+    def pair(self) -> tuple[Tensor, Any]:
+        """The first training batch as (images, targets)."""
+        with evidence_on("data.range", "Unpacking a batch"):
+            return self.experiment.pair(next(iter(self.batches)))
+
+    @fact
+    def logits(self) -> Tensor:
+        """What a fresh model in training mode gives for the first batch, with its graph."""
+        experiment = self.fresh()
+        experiment.model.train()
+        images, _ = self.pair
+        with evidence_on("model.output_shape", "The model"):
+            return experiment.logits(experiment.model(images))
+
+    @fact
+    def classes(self) -> int | None:
+        """How many scores the model gives for each picture; None where it gives no (N, C)."""
+        return int(self.logits.shape[1]) if self.logits.ndim == 2 else None
+
+    @fact
+    def loss(self) -> Tensor:
+        """The loss of these scores, with its graph."""
+        _, targets = self.pair
+        with evidence_on("loss.value", "The loss"):
+            return self.experiment.loss_fn(self.logits, targets)
+
+    @fact
+    def watched(self) -> Watch:
+        """A few steps of the user's own training on the kept batches, their validation, and one more step."""
+        experiment = self.fresh()
+        wake(experiment)
+        kept, validation = self.batches, self.validation
+        with watching(experiment) as watch:
+            with evidence_on("loss.decreases", "The training loop"):
+                for _ in range(_ROUNDS):
+                    watch.losses += train_on(experiment, kept, scheduler=False)
+                    if watch.steps >= _STEPS:
+                        break
+            if validation is not None:
+                watch.phase = "validation"
+                with evidence_on("training.curves", "Validation"):
+                    watch.metrics = evaluate_on(experiment, validation)
+                watch.phase = "training"
+                # Once more, for the mode that validation leaves behind.
+                with evidence_on("loss.decreases", "The training loop, after validation,"):
+                    train_on(experiment, kept, scheduler=False)
+        return watch
+
+
+def wake(experiment: Experiment) -> None:
+    """Give groups whose rate a warm-up starts at zero the rate it leads to: probes never step the scheduler."""
+    for group in experiment.optimizer.param_groups:
+        if group.get("lr") == 0:
+            group["lr"] = group.get("initial_lr", 0)
+
+
+@contextmanager
+def evidence_on(item: str, what: str) -> Iterator[None]:
+    """What something of the user's raises inside becomes `Broken` on `item`."""
+    try:
+        yield
+    except Broken:
+        raise
+    except ExperimentError as error:
+        remedy = error.do or "Mend it and run the checklist again."
+        raise Broken(item, Verdict(item, "fail", f"{error.what} {error.why}".strip(), "proven", {}, remedy)) from error
+    except Exception as error:
+        trace = own_lines(error)
+        raise Broken(
+            item,
+            Verdict(
+                item,
+                "fail",
+                f"{what} raised {short(error)}.",
+                "proven",
+                {"exception": type(error).__name__, "trace": trace[-2000:]},
+                "Mend what the last line of the trace names, and run the checklist again.",
+            ),
+        ) from error
+
+
+Check = Callable[[Probe], Verdict]

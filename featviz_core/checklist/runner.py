@@ -1,0 +1,78 @@
+"""Walks the fifteen items in order, each on fresh copies of the experiment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+
+from featviz_core.checklist import data, loss, model, optimizer, training
+from featviz_core.checklist.items import ITEMS
+from featviz_core.checklist.probe import SIZES, Broken, Budget, Check, Probe
+from featviz_core.checklist.report import ChecklistReport, Verdict, explained
+from featviz_core.errors import ExperimentError
+from featviz_core.experiment import Factory, own_randomness
+from featviz_core.experiment_file import at_home, open_experiment
+from featviz_core.loaded_model import check_device
+
+CHECKS: Mapping[str, Check] = {**data.CHECKS, **model.CHECKS, **loss.CHECKS, **optimizer.CHECKS, **training.CHECKS}
+
+Progress = Callable[[float, str], None]
+
+
+def run_checklist(
+    make_experiment: Factory,
+    *,
+    device: str = "cpu",
+    budget: Budget = "quick",
+    items: Collection[str] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ChecklistReport:
+    """Why doesn't it train? Fifteen items from data to convergence, each on fresh copies from the factory.
+
+    `make_experiment()` gives fresh, equal experiments; it is called several times, with Python's, NumPy's and torch's
+    random numbers started from `seed` (the caller's go on undisturbed). `items` names the ids to run, by default all.
+    An exception in the model, the loss or the loop is evidence on an item; `progress(fraction, text)` may raise.
+
+    Raises `ExperimentError` for an unknown item or budget or a factory that gives no experiment, `DeviceError` for an
+    unknown device; what the factory itself raises is passed on.
+    """
+    _check_names(items, budget)
+    check_device(device)
+    wanted = list(ITEMS) if items is None else [item for item in ITEMS if item in items]
+    verdicts: list[Verdict] = []
+    started = time.perf_counter()
+    with at_home(make_experiment), own_randomness():
+        probe = Probe(make_experiment, device=device, budget=budget, seed=seed)
+        _ = probe.experiment  # a factory that fails is no evidence on an item
+        for number, item in enumerate(ITEMS):
+            if progress is not None:
+                progress(number / len(ITEMS), ITEMS[item].title)
+            verdicts.append(_judged(item, probe) if item in wanted else Verdict(item, "not_run", "Not asked for."))
+    return ChecklistReport(explained(verdicts), time.perf_counter() - started)
+
+
+def check_file(spec: str, *, progress: Progress | None = None, **options: object) -> ChecklistReport:
+    """`run_checklist` on `FILE[:FUNCTION]` or a demo's name."""
+    return run_checklist(open_experiment(spec), progress=progress, **options)  # type: ignore[arg-type]
+
+
+def _judged(item: str, probe: Probe) -> Verdict:
+    if item not in CHECKS:
+        return Verdict(item, "not_run", "FeatViz does not check this by itself yet.")
+    try:
+        return CHECKS[item](probe)
+    except Broken as broken:
+        if broken.item == item:
+            return broken.verdict
+        what = f"Could not run: {ITEMS[broken.item].title} comes first."
+        return replace(Verdict(item, "not_run", what), explained_by=broken.item)
+
+
+def _check_names(items: Collection[str] | None, budget: str) -> None:
+    unknown = [item for item in items or () if item not in ITEMS]
+    if unknown:
+        raise ExperimentError(f"There is no item {unknown[0]!r}.", do=f"Choose among {', '.join(ITEMS)}.")
+    if budget not in SIZES:
+        raise ExperimentError(f"There is no budget {budget!r}.", do=f"Choose one of {', '.join(SIZES)}.")
