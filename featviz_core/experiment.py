@@ -27,9 +27,9 @@ Batches: TypeAlias = "Iterable[tuple[Tensor, Any]]"
 _SCHEDULER_STEPS = ("epoch", "batch", "own")
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class Experiment:
-    """A training set-up as its owner wrote it.
+    """A training set-up as its owner wrote it. Loops may keep what they need on it, as on any object.
 
     `train_loader`, `val_loader`: anything that gives batches; `unpack(batch) -> (images, targets)` where a batch is no
     pair. `loss_fn(logits, targets)` gives a scalar; `get_logits(output) -> (N, C)` where the model gives more.

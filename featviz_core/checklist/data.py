@@ -16,7 +16,7 @@ from featviz_core.experiment import describe
 
 def range_of_pictures(probe: Probe) -> Verdict:
     """Everything finite; whether the range itself is right is not judged yet."""
-    _ = probe.pair
+    _ = probe.pair, probe.validation
     worst: tuple[int, int] | None = None
     low, high = float("inf"), float("-inf")
     for number, (images, _targets) in enumerate(probe.experiment.pairs(probe.batches)):

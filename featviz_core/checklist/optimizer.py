@@ -9,6 +9,7 @@ from featviz_core.checklist.report import Verdict
 from featviz_core.checklist.watch import Watch
 
 _MOST_LEFTOVER = 1e-3  # of the new gradient's norm; without zero_grad it is of the order of 1
+_SOME = 1e-5  # of the largest gradient's norm: less is nothing
 _NAMED = 8
 
 
@@ -82,7 +83,9 @@ def updates(probe: Probe) -> Verdict:
         what = "The loop never called the experiment's optimiser."
         do = "Call `experiment.optimizer.step()` after `backward()`."
         return Verdict("optimizer.updates", "fail", what, "proven", evidence, do)
-    still = [name for name, record in trainable.items() if record.nonzero and not record.moved and record.rate > 0]
+    # A bias before a normalisation has no effect; rounding errors are all it gets.
+    some = _SOME * max(record.largest for record in trainable.values())
+    still = [n for n, record in trainable.items() if record.largest > some and not record.moved and record.rate > 0]
     if still:
         what = f"{_some(still)}: got gradients and did not move in {watch.steps} steps."
         do = "The update may be too small for the number type, or something puts the old values back."

@@ -26,7 +26,8 @@ class Record:
     """What one parameter went through.
 
     `held`: how often the optimiser holds it; `rate`: its learning rate there. `called`: its module was run.
-    `gradients`, `nonzero`: how many gradients came in, and how many of them were not all zero. `leftover`: the largest
+    `gradients`, `nonzero`: how many gradients came in, and how many of them were not all zero; `largest`: the largest
+    norm among them. `leftover`: the largest
     norm of an old gradient still there when the first one after a step came in, relative to the new one.
     """
 
@@ -37,6 +38,7 @@ class Record:
     called: bool = False
     gradients: int = 0
     nonzero: int = 0
+    largest: float = 0.0
     leftover: float = 0.0
     moved: bool = False
 
@@ -159,6 +161,7 @@ def _note_gradient(record: Record, name: str, parameter: nn.Parameter, stale: se
         stale.discard(name)
         record.gradients += 1
         record.nonzero += size != 0
+        record.largest = max(record.largest, size)
 
     return note
 

@@ -48,7 +48,7 @@ DEMO_EXPERIMENTS: dict[str, DemoExperiment] = {
         _case(3, "never better than chance", "Every curve is flat, whatever is tried.", "cnn", "shuffled_labels"),
         _case(4, "the loss jumps", "After a few steps the numbers get wild.", "plain", "learning_rate_too_high"),
         _case(5, "worse with every step", "It starts well and then loses its way.", "plain", "no_zero_grad"),
-        _case(6, "too good to be true", "Great validation accuracy, then a poor product.", "cnn", "validation_leak"),
+        _case(6, "too good to be true", "Great scores in the lab, then a poor product.", "cnn", "validation_leak"),
         _case(7, "learns at half speed", "The loss falls, but never below a strange floor.", "plain", "softmax_first"),
         _case(
             8, "only a little better than chance", "Half of the network seems asleep.", "cnn", "only_head_in_optimizer"

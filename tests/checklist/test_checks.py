@@ -1,0 +1,430 @@
+"""The checks on made-up mistakes, one at a time: the right item fails, with proof, and healthy set-ups stay quiet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import featviz_core as fv
+from featviz_core.checklist.items import ITEMS
+from featviz_core.demo.experiments import DEMO_EXPERIMENTS
+from featviz_core.demo.faults import FAULTS, with_fault
+from featviz_core.errors import DeviceError, ExperimentError
+from featviz_core.experiment import train_step
+from featviz_core.experiment_file import open_experiment
+from tests.toy_experiments import CLASSES, experiment, loader, net, pictures
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*")]
+
+
+def run(make: Any = experiment, **options: Any) -> fv.ChecklistReport:
+    return fv.run_checklist(make, **options)
+
+
+def statuses(report: fv.ChecklistReport) -> dict[str, str]:
+    return {verdict.id: verdict.status for verdict in report.items if verdict.status != "not_run"}
+
+
+# Healthy
+
+
+def accumulating(subject, images, targets):
+    """A step of the optimiser for every second batch."""
+    subject.turn = getattr(subject, "turn", 0) + 1
+    loss = subject.loss_fn(subject.model(images), targets) / 2
+    loss.backward()
+    if subject.turn % 2 == 0:
+        subject.optimizer.step()
+        subject.optimizer.zero_grad()
+    return loss
+
+
+def clipped(subject, images, targets):
+    subject.optimizer.zero_grad(set_to_none=False)
+    loss = subject.loss_fn(subject.model(images), targets)
+    loss.backward()
+    nn.utils.clip_grad_norm_(subject.model.parameters(), 0.01)
+    subject.optimizer.step()
+    return loss.item()
+
+
+def in_bfloat16(subject, images, targets):
+    subject.optimizer.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = subject.loss_fn(subject.model(images), targets)
+    loss.backward()
+    subject.optimizer.step()
+    return loss
+
+
+def with_closure(subject, images, targets):
+    def closure():
+        subject.optimizer.zero_grad()
+        loss = subject.loss_fn(subject.model(images), targets)
+        loss.backward()
+        return loss
+
+    return subject.optimizer.step(closure)
+
+
+def whole_epoch(subject, batches):
+    subject.model.train()
+    for images, targets in batches:
+        train_step(subject, images, targets)
+
+
+def frozen_trunk():
+    model = net()
+    for parameter in model[:3].parameters():
+        parameter.requires_grad_(False)
+    return experiment(model=model, optimizer=torch.optim.Adam(model[6].parameters()), pretrained=True)
+
+
+def frozen_batch_norm():
+    def step(subject, images, targets):
+        subject.model[1].eval()
+        return train_step(subject, images, targets)
+
+    return experiment(train_step=step)
+
+
+def unused_head():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.aux = net(), nn.Linear(4, 9)
+
+        def forward(self, x):
+            return self.body(x)
+
+    return experiment(model=Two())
+
+
+def warm_up():
+    subject = experiment()
+    subject.scheduler = torch.optim.lr_scheduler.LambdaLR(subject.optimizer, lambda epoch: min(1.0, epoch / 5))
+    return subject
+
+
+def dict_batches():
+    images, targets = pictures()
+    batches = [{"x": images[i : i + 6], "y": targets[i : i + 6], "path": "somewhere"} for i in range(0, 24, 6)]
+    return experiment(train_loader=batches, val_loader=batches[:2], unpack=lambda batch: (batch["x"], batch["y"]))
+
+
+def zero_initialised_branch():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.branch, self.gate = nn.Linear(192, 8), nn.Linear(8, 8), nn.Parameter(torch.zeros(8))
+            self.head = nn.Linear(8, CLASSES)
+
+        def forward(self, x):
+            x = self.stem(x.flatten(1))
+            return self.head(x + self.gate * self.branch(x))
+
+    return experiment(model=Residual())
+
+
+def log_softmax():
+    model = nn.Sequential(net(), nn.LogSoftmax(1))
+    return experiment(model=model, loss_fn=nn.NLLLoss())
+
+
+def one_logit():
+    model = nn.Sequential(net()[:-1], nn.Linear(4, 1))
+    images, targets = pictures()
+    batches = [(images[:12], (targets[:12] > 0).float()[:, None])] * 3
+    return experiment(model=model, loss_fn=nn.BCEWithLogitsLoss(), train_loader=batches, val_loader=batches)
+
+
+HEALTHY = {
+    "plain": experiment,
+    "without validation": lambda: experiment(val_loader=None),
+    "without normalisation, dropout": lambda: experiment(model=net(norm=False, dropout=0.5)),
+    "accumulating": lambda: experiment(train_step=accumulating),
+    "clipped": lambda: experiment(train_step=clipped),
+    "bfloat16": lambda: experiment(train_step=in_bfloat16),
+    "label smoothing, ignored labels": lambda: experiment(loss_fn=nn.CrossEntropyLoss(label_smoothing=0.1)),
+    "own epoch": lambda: experiment(train_epoch=whole_epoch),
+    "frozen trunk": frozen_trunk,
+    "frozen batch norm": frozen_batch_norm,
+    "unused head": unused_head,
+    "warm-up from zero": warm_up,
+    "dict batches": dict_batches,
+    "zero-initialised branch": zero_initialised_branch,
+    "log-softmax": log_softmax,
+    "one logit": one_logit,
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_healthy_set_ups_stay_quiet(name):
+    report = run(HEALTHY[name])
+    assert report.root_cause is None
+    assert set(statuses(report).values()) == {"pass"}, [v for v in report.items if v.status in ("warn", "fail")]
+    assert len(statuses(report)) == 7
+
+
+def test_lbfgs_with_its_closure_stays_quiet():
+    def make():
+        model = net(norm=False)
+        optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=3)
+        return experiment(model=model, optimizer=optimizer, train_step=with_closure)
+
+    assert run(make).root_cause is None
+
+
+@pytest.mark.parametrize("name", ["healthy_cnn", "healthy_vit", "fine_tuning"])
+def test_healthy_demos_stay_quiet(name):
+    report = run(open_experiment(f"demo/{name}"))
+    assert set(statuses(report).values()) == {"pass"}
+
+
+# Mistakes
+
+FOUND = (
+    "data.labels",
+    "model.finite",
+    "model.output_shape",
+    "loss.gradients",
+    "optimizer.gradients",
+    "optimizer.updates",
+    "training.curves",
+)
+
+
+@pytest.mark.parametrize("setup", ["cnn", "vit"])
+@pytest.mark.parametrize(
+    "fault", [name for name, fault in FAULTS.items() if fault.item in FOUND and name != "shuffled_labels"]
+)
+def test_a_famous_mistake_is_named_by_its_item(setup, fault):
+    if setup == "vit" and fault in ("never_eval_mode", "eval_mode_in_training"):
+        pytest.skip("this ViT has no layer that depends on the mode but its stem's BatchNorm")
+    report = run(with_fault(setup, fault))
+    verdict = report[FAULTS[fault].item]
+    assert verdict.grade == "proven"
+    assert verdict.remedy
+    if fault == "softmax_first":
+        assert (verdict.status, report.root_cause) == ("warn", None)
+    else:
+        assert (verdict.status, report.root_cause) == ("fail", verdict.id)
+    assert all(v.explained_by for v in report.items if v.status == "fail" and v is not verdict)
+
+
+def test_every_demo_case_carries_a_known_fault_and_does_not_name_it():
+    cases = [card for card in DEMO_EXPERIMENTS.values() if card.name.startswith("case")]
+    assert len(cases) >= 8
+    for card in cases:
+        fault = FAULTS[card.fault]
+        assert fault.item in ITEMS
+        words = {word for word in fault.name.split("_") if len(word) > 4}
+        assert not words & set((card.title + card.description).lower().replace(",", "").replace(".", "").split())
+
+
+def test_frozen_by_detaching_is_told_from_frozen_on_purpose():
+    class Cut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.head = nn.Linear(192, 4), nn.Linear(4, CLASSES)
+
+        def forward(self, x):
+            return self.head(self.trunk(x.flatten(1)).detach())
+
+    report = run(lambda: experiment(model=Cut()))
+    assert report.root_cause == "optimizer.gradients"
+    assert report["optimizer.gradients"].evidence["without gradient"] == ["trunk.weight", "trunk.bias"]
+
+
+def test_a_parameter_held_twice():
+    def make():
+        model = net()
+        groups = [{"params": list(model.parameters())}]
+        optimizer = torch.optim.SGD(groups, lr=0.1)
+        optimizer.param_groups.append({**optimizer.param_groups[0], "params": list(model[0].parameters())})
+        return experiment(model=model, optimizer=optimizer)
+
+    verdict = run(make)["optimizer.updates"]
+    assert verdict.status == "fail"
+    assert verdict.evidence["twice"] == ["0.weight", "0.bias"]
+
+
+def test_a_parameter_that_is_put_back_does_not_move():
+    def step(subject, images, targets):
+        before = subject.model[0].weight.detach().clone()
+        loss = train_step(subject, images, targets)
+        with torch.no_grad():
+            subject.model[0].weight.copy_(before)
+        return loss
+
+    verdict = run(lambda: experiment(train_step=step))["optimizer.updates"]
+    assert verdict.status == "fail"
+    assert verdict.evidence["still"] == ["0.weight"]
+
+
+def test_training_in_evaluation_mode_after_validation_only():
+    """The first epoch is right; the user's own epoch forgets `model.train()` when validation has been there."""
+
+    def epoch(subject, batches):
+        for images, targets in batches:
+            train_step(subject, images, targets)
+
+    verdict = run(lambda: experiment(model=net(dropout=0.5).train(), train_epoch=epoch))["training.curves"]
+    assert verdict.status == "fail"
+    assert "evaluation mode" in verdict.summary
+
+
+def test_validation_with_graphs_is_right_but_wasteful():
+    def evaluate(subject, batches):
+        subject.model.eval()
+        losses = [float(subject.loss_fn(subject.model(x), y).detach()) for x, y in subject.pairs(batches)]
+        return {"loss": sum(losses) / len(losses), "accuracy": 0.5}
+
+    verdict = run(lambda: experiment(evaluate=evaluate))["training.curves"]
+    assert (verdict.status, verdict.harmless) == ("warn", True)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda t: t.int(), "labels.long()"),
+        (lambda t: t[:, None], "labels.squeeze(1).long()"),
+        (lambda t: t.double(), "labels.long()"),
+    ],
+)
+def test_labels_of_the_wrong_form_come_with_the_form_that_works(change, code):
+    images, targets = pictures()
+    report = run(lambda: experiment(train_loader=[(images, change(targets))] * 4, val_loader=None))
+    assert report.root_cause == "data.labels"
+    assert code in report["data.labels"].remedy
+
+
+def test_ignored_labels_and_probabilities_are_labels_too():
+    images, targets = pictures()
+    ignored = targets.clone()
+    ignored[::3] = -100
+    rows = nn.functional.one_hot(targets, CLASSES).float()
+    for labels in (ignored, rows):
+        assert (
+            run(lambda labels=labels: experiment(train_loader=[(images, labels)] * 4, val_loader=None)).root_cause
+            is None
+        )
+
+
+def test_nan_in_a_label():
+    images, _ = pictures()
+    labels = torch.rand(24, CLASSES)
+    labels[5] = float("nan")
+    assert run(lambda: experiment(train_loader=[(images, labels)] * 4)).root_cause == "data.labels"
+
+
+# Exceptions in the user's parts
+
+
+def boom(*_args: Any, **_options: Any) -> Any:
+    raise ValueError("boom")
+
+
+class Fails(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    forward = boom
+
+
+class FailsLater:
+    def __iter__(self):
+        yield pictures(6)
+        raise ValueError("boom")
+
+
+@pytest.mark.parametrize(
+    ("change", "item"),
+    [
+        ({"train_loader": FailsLater()}, "data.range"),
+        ({"val_loader": FailsLater()}, "data.range"),
+        ({"unpack": boom}, "data.range"),
+        ({"model": Fails}, "model.output_shape"),
+        ({"get_logits": boom}, "model.output_shape"),
+        ({"loss_fn": boom}, "loss.value"),
+        ({"train_step": boom}, "loss.decreases"),
+        ({"train_epoch": boom}, "loss.decreases"),
+        ({"evaluate": boom}, "training.curves"),
+    ],
+    ids=str,
+)
+def test_an_exception_is_evidence_on_one_item_and_the_report_is_complete(change, item):
+    def make():
+        return experiment(**{name: value() if value is Fails else value for name, value in change.items()})
+
+    report = run(make)
+    assert [verdict.id for verdict in report.items] == list(ITEMS)
+    assert report.root_cause == item
+    assert "boom" in report[item].summary
+    failed = [verdict.id for verdict in report.items if verdict.status == "fail" and not verdict.explained_by]
+    assert failed == [item]
+
+
+def test_mixed_up_labels_that_break_the_loss_are_the_root_and_not_the_loss():
+    report = run(with_fault("cnn", "labels_from_one"))
+    assert report.root_cause == "data.labels"
+    assert report["loss.value"].explained_by == "data.labels"
+    assert "subtract 1" in report["data.labels"].remedy
+
+
+def test_a_factory_that_fails_is_no_item():
+    with pytest.raises(ValueError, match="boom"):
+        run(boom)
+
+
+# Manners
+
+
+def test_nothing_of_the_user_s_is_changed(model_untouched):
+    subject = experiment()
+    state = torch.random.get_rng_state()
+    with model_untouched(subject.model):
+        fv.run_checklist(lambda: experiment(train_loader=subject.train_loader))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert not subject.optimizer.state
+
+
+def test_the_same_seed_gives_the_same_report():
+    one, two = (run(seed=7).to_json() for _ in range(2))
+    strip = [[line for line in text.splitlines() if '"seconds"' not in line] for text in (one, two)]
+    assert strip[0] == strip[1]
+
+
+def test_some_items_only_and_progress_that_cancels():
+    report = run(items=["optimizer.updates"])
+    assert statuses(report) == {"optimizer.updates": "pass"}
+
+    def stop(fraction, _text):
+        assert 0 <= fraction < 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(progress=stop)
+
+
+def test_wrong_arguments():
+    with pytest.raises(ExperimentError, match="no item 'loss'"):
+        run(items=["loss"])
+    with pytest.raises(ExperimentError, match="no budget"):
+        run(budget="huge")
+    with pytest.raises(DeviceError):
+        run(device="tpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_on_a_gpu():
+    assert set(statuses(run(device="cuda")).values()) == {"pass"}
+
+
+def test_a_loader_of_one_batch_is_enough():
+    report = run(lambda: experiment(train_loader=loader(6), val_loader=loader(6)))
+    assert report.root_cause is None
