@@ -13,7 +13,10 @@ from featviz_core.catalog import abouts
 PAGES = Path(__file__).resolve().parents[1]
 SECTIONS = {"start": "Start", "look_inside": "Look inside", "debug_training": "Debug training"}
 # Pages that are no technique: title and icon.
-_OWN = {"home": ("Home", ":material/home:")}
+_OWN = {
+    "home": ("Home", ":material/home:"),
+    "checklist": ("Debug checklist", ":material/checklist:"),
+}
 
 
 def pages() -> dict[str, list[Page]]:
@@ -21,7 +24,7 @@ def pages() -> dict[str, list[Page]]:
     return {
         title: found
         for section, title in SECTIONS.items()
-        if (found := [_page(path) for path in sorted((PAGES / section).glob("*.py"))])
+        if (found := [_page(path) for path in sorted((PAGES / section).glob("*.py"), key=_place)])
     }
 
 
@@ -48,6 +51,11 @@ const timer = setInterval(() => {
 def page_of(slug: str) -> Path:
     """The file of a technique's page."""
     return next(PAGES.glob(f"*/{slug}.py"))
+
+
+def _place(path: Path) -> tuple[int, str]:
+    """Where a page stands in its section: those that are no technique first, in their own order."""
+    return (list(_OWN).index(path.stem) if path.stem in _OWN else len(_OWN)), path.stem
 
 
 def _page(path: Path) -> Page:
