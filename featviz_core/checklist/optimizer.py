@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from featviz_core.checklist.probe import Broken, Check, Probe
 from featviz_core.checklist.report import Verdict
-from featviz_core.checklist.watch import Watch
+from featviz_core.watch import Watch
 
 _MOST_LEFTOVER = 1e-3  # of the new gradient's norm; without zero_grad it is of the order of 1
 _SOME = 1e-5  # of the largest gradient's norm: less is nothing

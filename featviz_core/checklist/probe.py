@@ -10,10 +10,10 @@ from typing import Any, Generic, Literal, TypeVar
 from torch import Tensor
 
 from featviz_core.checklist.report import Verdict
-from featviz_core.checklist.watch import Watch, watching
 from featviz_core.errors import ExperimentError
 from featviz_core.experiment import Experiment, Factory, FewBatches, evaluate_on, few_batches, fresh, train_on
 from featviz_core.experiment_file import own_lines, short
+from featviz_core.watch import Watch, watching
 
 Budget = Literal["quick", "full"]
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from featviz_core.checklist.probe import Check, Probe
 from featviz_core.checklist.report import Verdict
-from featviz_core.checklist.watch import Phase, Watch, is_normalization
+from featviz_core.watch import Phase, Watch, is_normalization
 
 
 def curves(probe: Probe) -> Verdict:

@@ -123,9 +123,7 @@ def test_no_more_run_at_once_than_there_are_processors(monkeypatch, tmp_path):
 
 def test_jobs_that_nobody_looks_at_end(monkeypatch, tmp_path):
     monkeypatch.setattr(jobs, "_KEPT_SECONDS", 1)
-    app = AppTest.from_string(
-        _PAGE.format(function="wait", args=repr(str(tmp_path / "pids"))), default_timeout=PATIENCE
-    )
+    app = AppTest.from_string(_PAGE.format(function="wait", args=[str(tmp_path / "pids")]), default_timeout=PATIENCE)
     app.run()
     app.button[0].click().run()
     job = until(lambda: next(iter(jobs._jobs.values()), None), "the start")
@@ -137,14 +135,14 @@ def test_jobs_that_nobody_looks_at_end(monkeypatch, tmp_path):
 _PAGE = """
 import streamlit as st
 from pages._ui import jobs
-result = jobs.ask("key", "tests.work:{function}", {args}, start="Go", help="Starts it.")
+result = jobs.ask("key", "tests.work:{function}", *{args}, start="Go", help="Starts it.")
 st.write("nothing yet" if result is None else f"result {{result}}")
 if result is not None:
     st.button("Again", on_click=jobs.again, args=("key",))
 """
 
 
-def page(function: str, args: str = "") -> AppTest:
+def page(function: str, *args: Any) -> AppTest:
     return AppTest.from_string(_PAGE.format(function=function, args=args), default_timeout=PATIENCE).run()
 
 
@@ -159,7 +157,7 @@ def running(app: AppTest) -> Job:
 
 
 def test_a_page_shows_the_answer_until_it_is_asked_again():
-    app = page("double", "21")
+    app = page("double", 21)
     job = running(app)
     assert [button.label for button in app.button] == ["Stop"]
     ended(app, job)
@@ -170,20 +168,20 @@ def test_a_page_shows_the_answer_until_it_is_asked_again():
 
 
 def test_a_reload_finds_the_work_again():
-    app = page("double", "21")
+    app = page("double", 21)
     job = running(app)
     until(lambda: job.done, "the end")
-    somebody = AppTest.from_string(_PAGE.format(function="double", args="21"), default_timeout=PATIENCE)
+    somebody = AppTest.from_string(_PAGE.format(function="double", args=[21]), default_timeout=PATIENCE)
     somebody.query_params["job"] = job.id
     somebody.run()
     assert somebody.markdown[0].value == "result 42"
-    other = AppTest.from_string(_PAGE.format(function="double", args="21").replace('"key"', '"other"'))
+    other = AppTest.from_string(_PAGE.format(function="double", args=[21]).replace('"key"', '"other"'))
     other.query_params["job"] = job.id
     assert other.run().markdown[0].value == "nothing yet"
 
 
 def test_stop_brings_the_start_button_back(tmp_path):
-    app = page("wait", repr(str(tmp_path / "pids")))
+    app = page("wait", str(tmp_path / "pids"))
     job = running(app)
     app.button[0].click().run()
     assert job.done
