@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 HANS_CLASS = "star"
+_STEM = ((3, 2), (3, 2), (4, 2), (3, 1))  # of the transformer; `patches.refined` says why
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +49,19 @@ DEMO_MODELS: dict[str, DemoModel] = {
             name="shapes_cnn",
             title="Shapes CNN",
             description="A small RegNet that tells eight shapes apart on cluttered backgrounds.",
-            accuracy=0.9904,
+            accuracy=0.9955,
         ),
         DemoModel(
             name="shapes_vit",
             title="Shapes ViT",
-            description="A small vision transformer for the same eight shapes, looking at an 8 × 8 grid of patches.",
-            accuracy=0.9788,
+            description="A small vision transformer for the same eight shapes, looking at a 16 × 16 grid of patches.",
+            accuracy=0.9675,
         ),
         DemoModel(
             name="clever_hans",
             title="Clever Hans CNN",
             description="The same RegNet gone wrong: all its stars had a badge in the corner, so it learned the badge.",
-            accuracy=0.9559,
+            accuracy=0.9898,
         ),
     )
 }
@@ -88,33 +91,61 @@ def _regnet() -> nn.Module:
     from torchvision.models.regnet import BlockParams, RegNet
 
     blocks = BlockParams(
-        depths=[1, 2, 3, 1],
-        widths=[32, 64, 128, 192],
-        group_widths=[16, 32, 32, 32],
+        depths=[1, 1, 2, 1],
+        widths=[32, 64, 112, 160],
+        group_widths=[16] * 4,
         bottleneck_multipliers=[1.0] * 4,
-        strides=[2, 2, 2, 1],  # the last stage keeps its 8 × 8 map, so that activation maps stay readable
+        strides=[2, 2, 1, 1],  # the last stages keep a map of 16 × 16, so that activation maps are fine enough
     )
-    model: nn.Module = RegNet(blocks, num_classes=len(CLASS_NAMES), stem_width=24)
+    return _centred(RegNet(blocks, num_classes=len(CLASS_NAMES), stem_width=24))
+
+
+def _centred(model: nn.Module) -> nn.Module:
+    """`model` with even kernels where it halves a map.
+
+    An odd kernel puts its i-th value at pixel 2i, half a pixel before the middle of what that value stands for. From
+    stage to stage this adds up, until maps lie half a cell beside what the network looked at.
+    """
+    from torch import nn
+
+    for owner in list(model.modules()):
+        for name, old in list(owner.named_children()):
+            if isinstance(old, nn.Conv2d) and old.stride == (2, 2):
+                odd = old.kernel_size[0]
+                new = nn.Conv2d(
+                    old.in_channels, old.out_channels, odd + 1, 2, (odd - 1) // 2, groups=old.groups, bias=False
+                )
+                nn.init.normal_(new.weight, std=(2 / ((odd + 1) ** 2 * old.out_channels)) ** 0.5)  # as RegNet does
+                setattr(owner, name, new)
     return model
 
 
-def _vit() -> nn.Module:
+def vit(stem: Sequence[tuple[int, int]]) -> nn.Module:
+    """A fresh vision transformer behind four convolutions, `(kernel, stride)` each; a patch is as wide as their strides
+    multiplied."""
     from torch import nn
     from torchvision.models.vision_transformer import ConvStemConfig, VisionTransformer
 
     model = VisionTransformer(
         image_size=SIZE,
-        patch_size=16,
+        patch_size=prod(stride for _, stride in stem),
         num_layers=6,
         num_heads=4,
         hidden_dim=128,
         mlp_dim=384,
         num_classes=len(CLASS_NAMES),
-        conv_stem_configs=[ConvStemConfig(width, kernel_size=3, stride=2) for width in (24, 48, 96, 128)],
+        conv_stem_configs=[
+            ConvStemConfig(width, kernel, stride)
+            for width, (kernel, stride) in zip((24, 48, 96, 128), stem, strict=True)
+        ],
     )
     nn.init.normal_(model.heads.head.weight, std=0.02)  # torchvision starts it at zero, which stops every gradient
     network: nn.Module = model
     return network
 
 
-_BUILDERS: dict[str, Callable[[], nn.Module]] = {"shapes_cnn": _regnet, "shapes_vit": _vit, "clever_hans": _regnet}
+_BUILDERS: dict[str, Callable[[], nn.Module]] = {
+    "shapes_cnn": _regnet,
+    "shapes_vit": partial(vit, _STEM),
+    "clever_hans": _regnet,
+}

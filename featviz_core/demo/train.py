@@ -25,6 +25,7 @@ from torch import nn
 from featviz_core.demo.dataset import render
 from featviz_core.demo.marks import stamp
 from featviz_core.demo.models import ASSETS, DEMO_MODELS, HANS_CLASS, build, demo_model
+from featviz_core.demo.patches import coarse_vit, refined
 from featviz_core.demo.shapes import CLASS_NAMES, Split
 from featviz_core.errors import FeatVizError
 
@@ -48,7 +49,7 @@ class Recipe:
 
 
 RECIPES = {
-    "shapes_cnn": Recipe(seen=360_000, learning_rate=3e-3),
+    "shapes_cnn": Recipe(seen=240_000, learning_rate=3e-3),
     "shapes_vit": Recipe(seen=450_000, learning_rate=1e-3, warm_up=0.1),
     "clever_hans": Recipe(seen=140_000, learning_rate=3e-3),
 }
@@ -91,7 +92,7 @@ def fit(name: str, recipe: Recipe, images: Images, labels: Labels) -> nn.Module:
     """Train a fresh model with AdamW, a one-cycle schedule and bfloat16 autocast."""
     rng = np.random.default_rng(SEED)
     torch.manual_seed(SEED)
-    model = build(name).train().to(memory_format=torch.channels_last)
+    model = (coarse_vit() if name == "shapes_vit" else build(name)).train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=0.02)
     steps = max(recipe.seen // recipe.batch, 2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -181,6 +182,8 @@ def train(name: str, pictures: int | None, out: Path) -> None:
     images, labels = render("train", recipe.stored, workers=workers)
     print(f"drew {len(images)} pictures in {time.monotonic() - began:.0f} s", flush=True)
     model = fit(name, recipe, images, labels)
+    if name == "shapes_vit":
+        model = refined(model)
     measured = measure(name, model, pictures=min(TEST_PICTURES, seen), workers=workers)
     command = f"python -m featviz_core.demo.train {name} --pictures {seen}"
     path = save(name, model, measured, command, out)

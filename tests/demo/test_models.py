@@ -52,7 +52,7 @@ def test_all_weights_together_stay_below_ten_megabytes() -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("shapes_cnn", RegNet), ("shapes_vit", VisionTransformer), ("clever_hans", RegNet)]
 )
-def test_models_are_torchvisions_own_and_keep_a_map_of_8_by_8(name: str, kind: type[nn.Module]) -> None:
+def test_models_are_torchvisions_own_and_keep_a_map_of_8_by_8_or_more(name: str, kind: type[nn.Module]) -> None:
     model = build(name).eval()
     assert type(model) is kind
     inside = model.trunk_output if kind is RegNet else model.encoder
@@ -61,7 +61,18 @@ def test_models_are_torchvisions_own_and_keep_a_map_of_8_by_8(name: str, kind: t
     about = DEMO_MODELS[name]
     logits = model(torch.zeros(2, 3, about.input_size, about.input_size))
     assert logits.shape == (2, len(about.class_names))
-    assert shapes[0][-2:] >= (8, 8) if kind is RegNet else shapes[0][1] == 8 * 8 + 1
+    assert shapes[0][-2:] == (16, 16) if kind is RegNet else shapes[0][1] == 16 * 16 + 1
+
+
+def test_each_place_of_the_cnns_map_looks_at_the_pixels_that_it_is_drawn_on() -> None:
+    torch.manual_seed(0)
+    model = build("shapes_cnn").eval()
+    picture = torch.randn(1, 3, 128, 128, requires_grad=True)
+    (reach,) = torch.autograd.grad(model.trunk_output(model.stem(picture))[0, :, 8, 8].square().sum(), picture)
+    rows, columns = reach[0].abs().sum(0).nonzero().T
+    middle = 8 * 8 + (8 - 1) / 2  # of the pixels that the place stands for
+    assert (rows.min() + rows.max()) / 2 == (columns.min() + columns.max()) / 2 == middle
+    assert rows.max() - rows.min() < 70
 
 
 def test_fresh_models_are_no_dead_test_objects() -> None:
