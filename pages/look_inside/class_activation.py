@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import streamlit as st
@@ -23,6 +24,8 @@ _SIDE = 256  # of a picture, in pixels
 _BAR = 190  # of the colour bar, in pixels
 _BADGED = "Blue heart with a badge in the corner"
 _HANS, _HONEST = "demo/clever_hans", "demo/shapes_cnn"
+# In the middle of the network a place still knows a badge from what lies around it.
+_SHARP = {"method": "hirescam", "layer": "trunk_output.block2"}
 
 
 def page() -> None:
@@ -131,7 +134,8 @@ def tutorial(view: View) -> None:
     """Clever Hans: a model that is right for the wrong reason."""
     st.markdown(
         "**Clever Hans** was a horse that seemed to count, and watched its owner's face instead. This model learned "
-        "shapes from pictures in which every star, and nothing else, had a badge in the lower left corner."
+        "shapes from pictures in which every star, and nothing else, had a badge in the lower left corner. "
+        "The maps are HiResCAM's from the middle of the network, sharp enough for a badge."
     )
     steps, sight = st.columns([3, 2], gap="large")
     with steps:
@@ -139,7 +143,7 @@ def tutorial(view: View) -> None:
         _step(2, "Ask Clever Hans about the same picture. What does it say, and where is the map bright?", _HANS)
         _step(
             3,
-            "Hide the badge: click the lower left cells away. The answer changes, though the heart stays.",
+            "Hide the badge: click the cell in the lower left corner away. The answer becomes right.",
             _HANS,
             more="Hide a region",
         )
@@ -166,7 +170,7 @@ def _step(number: int, text: str, model: str, *, picture: str = _BADGED, more: s
     """One step, and the button that takes it: all pickers go where it says, and the address with them."""
 
     def go() -> None:
-        st.session_state.update(model=model, picture=picture, target=_PREDICTED, method="gradcam", more=more)
+        st.session_state.update(model=model, picture=picture, target=_PREDICTED, more=more, **_SHARP)
 
     st.markdown(f"**{number}.** {text}")
     st.button("Show me", key=f"step {number}", icon=":material/arrow_forward:", on_click=go, help=f"{model}: {picture}")
@@ -175,7 +179,7 @@ def _step(number: int, text: str, model: str, *, picture: str = _BADGED, more: s
 def _look_of(view: View, name: str) -> None:
     picture = view.chosen.pictures[_BADGED]
     look = cached.look(ModelChoice(name, device=view.chosen.device))
-    cam: technique.ClassActivation = look.ask("class_activation", picture)
+    cam: technique.ClassActivation = look.ask("class_activation", picture, **_SHARP)
     st.image(cam.overlay(view.seen(_SIDE, picture), view.opacity, view.color_map), width="stretch", alt=name)
     badge = trust.masks_of(view, _BADGED)[technique.BADGE]
     inside = technique.localization(cam.map, badge).energy
@@ -210,13 +214,15 @@ def take_away(view: View, result: technique.ClassActivation) -> None:
     with st.container(horizontal=True):
         for label, name, make, text in files:
             st.download_button(label, make, name, on_click="ignore", help=text)
-    asked = "" if view.target is None else f', target="{view.target}"'
+    # Typed and taken from class lists, both may hold quotes.
+    asked = "" if view.target is None else f", target={json.dumps(view.target, ensure_ascii=False)}"
+    file = json.dumps(f"{stem}.png", ensure_ascii=False)
     show.snippet(
         view.chosen,
         f'result = fv.class_activation(model, images, layer="{view.layer}"{asked}, method="{view.method}")\n'
         "print(result.target.label, result.score, result.note)\n"
-        f'seen = model.preprocessing.cut(Image.open("{view.chosen.path}"))\n'
-        f'result.overlay(seen, opacity={view.opacity}, color_map="{view.color_map}").save("{stem}.png")\n',
+        "seen = model.preprocessing.undo(images)\n"
+        f'result.overlay(seen, opacity={view.opacity}, color_map="{view.color_map}").save({file})\n',
     )
 
 

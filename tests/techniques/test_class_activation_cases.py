@@ -292,6 +292,38 @@ def test_default_layers(name: str) -> None:
     assert find_default(trace(module.eval(), (3, 224, 224))).address == DEFAULTS[name]
 
 
+class Pooled(nn.Module):
+    """Gives its maps beside their means, as the backbones of transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = nn.Conv2d(3, 8, 3, padding=1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        maps = self.stage(x)
+        return {"last": maps, "pooled": self.pool(maps)}
+
+
+class OnPooled(nn.Module):
+    """Classifies by the means alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Pooled()
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.backbone(x)["pooled"].flatten(1))
+
+
+def test_a_backbone_that_pools_is_no_default_layer() -> None:
+    torch.manual_seed(0)
+    found = fv.class_activation(OnPooled(), torch.rand(1, 3, 16, 16))
+    assert found.layer.address == "backbone.stage"
+    assert np.ptp(found.raw) > 0
+
+
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5"])
 def test_torchvision_models_have_maps(name: str) -> None:
     from tests.zoo_cam import wrong_with

@@ -333,14 +333,29 @@ def test_localization_by_hand() -> None:
     heat = np.array([[0, 1, 0], [2, 4, 1]])
     mask = np.array([[0, 0, 0], [0, 1, 1]])
     found = truth.localization(heat, mask)
-    assert (found.hit, found.energy, found.area) == (1, 5 / 8, 2 / 6)
+    assert (found.hit, found.box, found.energy, found.area) == (1, 1, 5 / 8, 2 / 6)
     assert truth.localization(heat, 1 - mask).hit == 0
+
+
+@pytest.mark.parametrize(("place", "hit", "box"), [((2, 1), 1, 1), ((3, 3), 0, 1), ((1, 4), 1, 1), ((6, 3), 0, 0)])
+def test_the_hole_of_a_ring_lies_in_its_box(place: tuple[int, int], hit: float, box: float) -> None:
+    ring = np.zeros((8, 7), bool)
+    ring[1:6, 1:6] = True
+    ring[2:5, 2:5] = False
+    heat = np.zeros(ring.shape)
+    heat[place] = 1
+    found = truth.localization(heat, ring)
+    assert (found.hit, found.box) == (hit, box)
+
+
+def test_the_box_of_nothing_is_empty() -> None:
+    assert not truth.box_around(np.zeros((3, 4), bool)).any()
 
 
 def test_several_peaks_share_the_hit_and_a_blank_map_has_none() -> None:
     assert truth.localization([[1, 1]], [[1, 0]]).hit == 0.5
     blank = truth.localization(np.zeros((2, 2)), [[1, 0], [0, 0]])
-    assert (blank.hit, blank.energy, blank.area) == (0, 0, 0.25)
+    assert (blank.hit, blank.box, blank.energy, blank.area) == (0, 0, 0, 0.25)
     with pytest.raises(ValueError, match="one shape"):
         truth.localization(np.zeros((2, 2)), np.zeros((2, 3)))
 

@@ -15,7 +15,9 @@ ABOUT = About(
     ),
     how_to_read=(
         "**Bright places raise the class's score**, in the method's opinion. The map is as coarse as the layer it "
-        "comes from: deep layers know the class but not the outline, early ones the other way round.",
+        "comes from: deep layers know the class but not the outline, early ones the other way round. Do not read it "
+        "finer than a cell: networks that halve their maps with odd kernels draw it up to half a cell too far down "
+        "and to the right.",
         "**Healthy:** the bright part lies on the object, and moves when you ask for another class that is there too.",
         "**Unhealthy:** the brightest part is a corner, a border, a caption or the background. The model may have "
         "found a shortcut: cover that place and see whether the answer changes.",

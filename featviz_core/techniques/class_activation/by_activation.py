@@ -72,7 +72,10 @@ def _main_pattern(maps: Tensor, bright: Tensor) -> Tensor:
     signed=False,
 )
 def fem(seen: Evidence) -> Tensor:
-    """Each channel marks the places where it is unusually strong; strong channels count more."""
+    """Each channel marks the places where it is unusually strong; strong channels count more.
+
+    As xplique; grad-cam adds up the channels themselves instead, each by the share of its places that are marked.
+    """
     flat = seen.activations.flatten(1)
     mean, spread = flat.mean(1), flat.std(1, correction=0)
     rare = flat > (mean + 2 * spread)[:, None]

@@ -44,7 +44,7 @@ def scorecam(seen: Evidence) -> Tensor:
     cost=f"{_SMOOTH_STEPS} forward passes a channel",
 )
 def sscam(seen: Evidence) -> Tensor:
-    """Score-CAM with each mask blurred by noise (σ = 2), averaged."""
+    """Score-CAM with noise (σ = 2) on each mask, averaged; torchcam does the same with 35 copies by default."""
     generator = seen.generator()
 
     def noisy(masks: Tensor) -> list[Tensor]:
@@ -62,7 +62,10 @@ def sscam(seen: Evidence) -> Tensor:
     cost=f"{_INTEGRATION_STEPS} forward passes a channel",
 )
 def iscam(seen: Evidence) -> Tensor:
-    """Score-CAM with each mask faded in step by step, averaged."""
+    """Score-CAM with each mask faded in step by step, averaged.
+
+    torchcam adds the strengths up (0.1, 0.3, 0.6 …), so that most of its steps are brighter than the picture.
+    """
     fading = torch.arange(1, _INTEGRATION_STEPS + 1) / _INTEGRATION_STEPS
     return _through_masks(seen, lambda masks: [masks * float(strength) for strength in fading])
 
@@ -77,10 +80,12 @@ def _through_masks(seen: Evidence, variants: Variants) -> Tensor:
     scores = []
     for start in range(0, channels, seen.batch):
         masks = _masks(seen.activations[start : start + seen.batch], image.shape[2:])
-        # One variant at a time, whatever their number: memory stays that of one batch.
-        answers = [seen.answers(image * mask) for mask in variants(masks)]
+        answers = []
+        # One variant at a time, whatever their number: memory stays that of one batch, and one can stop in between.
+        for changed in (every := variants(masks)):
+            answers.append(seen.answers(image * changed))
+            seen.report((start + len(masks) * len(answers) / len(every)) / channels)
         scores.append(torch.stack(answers).mean(0))
-        seen.report(min(1.0, (start + seen.batch) / channels))
     return weighted(torch.cat(scores).softmax(0).T, seen.activations)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from featviz_core.borrowing import Model
@@ -26,6 +28,7 @@ def find_default(steps: Trace) -> Layer:
     scores = steps.find("").shape
     classes = scores[-1] if scores else None
     candidates = [layer for layer in steps.layers if layer.name and _is_stage(layer, classes)]
+    candidates = [layer for layer in candidates if not _ends_in_pooling(steps, layer)]
     candidates.sort(key=lambda layer: layer.order)
     if not candidates:
         raise LayerError(
@@ -54,6 +57,13 @@ def _is_stage(layer: Layer, classes: int | None) -> bool:
         return False
     # A map for each class is the head itself, not a stage before it.
     return not (layer.layout.kind == "channels_first" and layer.shape is not None and layer.shape[1] == classes)
+
+
+def _ends_in_pooling(steps: Trace, layer: Layer) -> bool:
+    """Whether the last thing a block does is to give up all places: what it gives beside that is of no use then."""
+    inner = [step for step in steps.layers if step.name.startswith(layer.name + ".") and 0 <= step.order < layer.order]
+    last = max(inner, key=lambda step: step.order, default=None)
+    return last is not None and math.prod(places(last)) <= 1
 
 
 def _reads_one_token(layer: Layer) -> bool:

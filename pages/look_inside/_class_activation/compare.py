@@ -172,6 +172,7 @@ def _all(view: View) -> tuple[list[dict[str, Any]], list[Any]]:
                 "explained": cam.target.label,
                 "score": cam.score,
                 "hit": found and bool(found.hit >= 0.5),
+                "in box": found and bool(found.box >= 0.5),
                 "energy inside": found and found.energy,
                 "note": cam.note,
             }

@@ -60,8 +60,9 @@ def _found(name: str, found: technique.Localization) -> None:
     hit, energy = st.columns(2)
     hit.metric(
         f"Peak in the {name}",
-        "yes" if found.hit >= 0.5 else "no",
-        help="Whether the map's highest place lies in the known outline (pointing game).",
+        "yes" if found.hit >= 0.5 else "in its box" if found.box >= 0.5 else "no",
+        help="Whether the map's highest place lies in the known outline (pointing game), or at least in the box "
+        "around it, as the hole of a ring does.",
     )
     energy.metric(
         f"Energy in the {name}",
