@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import streamlit as st
@@ -10,6 +11,7 @@ from PIL import Image
 
 from featviz_core import drawing
 from featviz_core.demo.models import weights_path
+from featviz_core.drawing import Box
 from featviz_core.techniques import attention_maps as technique
 from pages._ui import menu, pickers, show
 from pages._ui.cached import Look
@@ -20,6 +22,7 @@ from pages.look_inside._attention_maps.view import AVERAGE, View
 _VIT = "demo/shapes_vit"
 _OVERVIEW = 430  # width of all layers and heads, in pixels
 _PICTURE = 448
+_TILE = (14, 100)  # least and most width of one head in the overview
 _MOST_CELLS = 28  # to click on, across and down
 _COLORS = ["magma", "viridis", "cividis", "gray"]
 
@@ -76,7 +79,7 @@ def no_attention(look: Look) -> None:
 
 def controls(chosen: Chosen, look: Look, overview: technique.AttentionOverview) -> View:
     """Which layer, which head, which token looks, and how it is drawn."""
-    layer_, head_, query_, measure_, color_ = st.columns([4, 2, 2, 3, 2])
+    layer_, head_, query_, measure_, color_ = st.columns([6, 2, 2, 3, 2])
     known = [layer.address for layer in overview.layers]
     _fall_back("layer", known, known[-1])
     address = layer_.selectbox(
@@ -88,7 +91,8 @@ def controls(chosen: Chosen, look: Look, overview: technique.AttentionOverview) 
     head = head_.selectbox(
         "Head", options, key="head", bind="query-params", help="One head, or the average of all heads of the layer."
     )
-    _fall_back("query", names, "class" if "class" in names else names[len(names) // 2 + layer.layout.grid[1] // 2])
+    middle = layer.layout.query_at(layer.layout.grid[0] // 2, layer.layout.grid[1] // 2)
+    _fall_back("query", names, "class" if "class" in names else names[min(middle, len(names) - 1)])
     query = query_.selectbox(
         "Query",
         names,
@@ -122,7 +126,7 @@ def all_heads(view: View) -> None:
     """Layers × heads, each as a small map on its own scale; a click chooses both."""
     layers = view.overview.layers
     across = max(layer.heads for layer in layers)
-    side = int(np.clip(_OVERVIEW / across - 3, 14, 56))
+    side = int(np.clip(min(_OVERVIEW / across, max(_PICTURE / len(layers), 28)) - 3, *_TILE))
     tiles, names = [], []
     for layer in layers:
         maps = view.overview.maps[layer.address]
@@ -163,29 +167,15 @@ def _empty(side: int) -> Image.Image:
 
 def on_picture(view: View) -> None:
     """What the chosen token sees, over the picture; clicking a place lets that place look."""
-    layout = view.layer.layout
-    rows, columns = (min(side, _MOST_CELLS) for side in layout.grid)
+    layout, heat = view.layer.layout, view.heat()
     width, height = view.picture.size
     size = (_PICTURE, round(_PICTURE * height / width))
-    edges = [
-        np.linspace(0, length, count + 1).round().astype(int)
-        for length, count in zip(size, (columns, rows), strict=True)
-    ]
-    places = [
-        (int((row + 0.5) * layout.grid[0] / rows), int((column + 0.5) * layout.grid[1] / columns))
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    boxes = [
-        (int(edges[0][c]), int(edges[1][r]), int(edges[0][c + 1]), int(edges[1][r + 1]))
-        for r in range(rows)
-        for c in range(columns)
-    ]
-    heat = view.heat()
+    places, boxes = _cells(layout.grid, size)
     names = [f"{row},{column}: {heat[row, column]:.3g}" for row, column in places]
     place = layout.place_of(view.query)
     chosen = None
     if place is not None:
+        rows, columns = (min(side, _MOST_CELLS) for side in layout.grid)
         chosen = place[0] * rows // layout.grid[0] * columns + place[1] * columns // layout.grid[1]
 
     def choose(index: int) -> None:
@@ -210,6 +200,21 @@ def on_picture(view: View) -> None:
             "Opacity", 0.0, 1.0, 0.65, key="attention opacity", help="How much the map covers the picture.", width=200
         )
     st.caption("Click a place to see where it looks; the framed one looks now." + _off_picture(view))
+
+
+def _cells(grid: tuple[int, int], size: tuple[int, int]) -> tuple[list[tuple[int, int]], list[Box]]:
+    """Places of a token grid, as many as can be clicked on, with their boxes on a picture of `size`."""
+    counts = [min(side, _MOST_CELLS) for side in grid]
+    places = [
+        ((np.arange(count) + 0.5) * side / count).astype(int).tolist() for count, side in zip(counts, grid, strict=True)
+    ]
+    below, right = (
+        np.linspace(0, length, count + 1).round().astype(int).tolist()
+        for count, length in zip(counts, size[::-1], strict=True)
+    )
+    cells = list(product(range(counts[0]), range(counts[1])))
+    boxes = [(right[column], below[row], right[column + 1], below[row + 1]) for row, column in cells]
+    return [(places[0][row], places[1][column]) for row, column in cells], boxes
 
 
 def _let_look(name: str) -> None:
@@ -252,7 +257,7 @@ def heads(view: View) -> None:
     metrics.append(("similarity", "{:.2f}", row["similarity"], "Correlation with the most similar other head."))
     real = [metric for metric in metrics if metric[2] == metric[2]]
     for place, (name, form, value, text) in zip(st.columns(len(metrics)), real, strict=False):
-        place.metric(name, form.format(value), help=text)
+        place.metric(name, form.format(round(value, 2) + 0), help=text)  # + 0: no minus before zero
 
 
 page()

@@ -11,46 +11,62 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from itertools import count, islice, product
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import featviz_core as fv
 from featviz_core.demo.shapes import draw
-from featviz_core.techniques.attention_maps.relevance import Explanations
+from featviz_core.demo.train import to_input
+from featviz_core.techniques.attention_maps import FUSIONS
 
 PAIRS = 12
+_ROLLED = 100  # pictures whose attention is held at once
 
 
-def hits(pictures: int = 300, start: int = 20_000) -> dict[str, float]:
-    """The share of unseen pictures with one object whose map has its highest place on the object's mask.
+def scenes(pictures: int, start: int = 20_000) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Unseen pictures with one object as the demo transformer wants them, where their objects are, and which these are:
+    images `(N, 3, 128, 128)`, masks `(N, 128, 128)` and labels `(N,)`."""
+    numbered = (draw("validation", index) for index in count(start))
+    drawn = list(islice((picture for picture in numbered if not picture.two_objects), pictures))
+    images = to_input("shapes_vit", np.stack([picture.image for picture in drawn]))
+    return images, np.stack([picture.masks[0] for picture in drawn]), np.array([picture.label for picture in drawn])
 
-    The map is enlarged bilinearly to the picture. `chance` is the masks' mean share of the picture.
+
+def on_object(maps: np.ndarray, masks: np.ndarray, *, reach: float = 0) -> np.ndarray:
+    """`(N,)`: whether each map `(N, h, w)`, enlarged bilinearly, is highest on the mask, or at most `reach` pixels off.
+
+    The pointing game of Zhang et al., IJCV 2018, in which a patch that the object only touches needs such a reach.
     """
+    large = nn.functional.interpolate(torch.from_numpy(maps)[:, None], masks.shape[1:], mode="bilinear")[:, 0]
+    peaks = np.unravel_index(large.flatten(1).argmax(1).numpy(), masks.shape[1:])
+    found = []
+    for row, column, mask in zip(*peaks, masks, strict=True):
+        rows, columns = np.nonzero(mask)
+        found.append(np.hypot(rows - row, columns - column).min() <= reach)
+    return np.array(found)
+
+
+def hits(pictures: int = 300) -> None:
+    """How often does each explanation of the demo transformer point at the object? `chance`: the objects' mean area."""
     model = fv.load_model("demo/shapes_vit")
-    found: dict[str, list[bool]] = {}
-    areas, index = [], start
-    while len(areas) < pictures:
-        picture = draw("validation", index)
-        index += 1
-        if picture.two_objects:
-            continue
-        mask = picture.masks[0]
-        areas.append(float(mask.mean()))
-        images = _input(model, picture.image)
-        explained: Explanations = fv.attention_explanations(model, images)
-        for name, values in explained.maps.items():
-            large = nn.functional.interpolate(torch.from_numpy(values)[None, None], mask.shape, mode="bilinear")[0, 0]
-            row, column = np.unravel_index(int(large.argmax()), mask.shape)
-            found.setdefault(name, []).append(bool(mask[row, column]))
-    return {name: float(np.mean(values)) for name, values in found.items()} | {"chance": float(np.mean(areas))}
+    images, masks, _ = scenes(pictures)
+    explained = [fv.attention_explanations(model, image[None], residual=0.8).maps for image in images]
+    print(f"chance: {masks.mean():.1%}")
+    for name in explained[0]:
+        _tell(name, np.stack([found[name] for found in explained]), masks)
+    weights = fv.attention_maps(model, images[:_ROLLED])
+    for fusion, residual, discard in product(FUSIONS, (0.5, 0.8), (0.0, 0.9)):
+        maps = weights.rollout(fusion, residual=residual, discard=discard)
+        _tell(f"rollout {fusion}, residual {residual}, discard {discard}", maps, masks[:_ROLLED])
 
 
-def _input(model: fv.LoadedModel, image: np.ndarray) -> torch.Tensor:
-    from PIL import Image
-
-    return model.preprocess(Image.fromarray(image))
+def _tell(name: str, maps: np.ndarray, masks: np.ndarray) -> None:
+    half_a_patch = masks.shape[1] / maps.shape[1] / 2
+    near = on_object(maps, masks, reach=half_a_patch).mean()
+    print(f"{name}: {on_object(maps, masks).mean():.1%}; within half a patch {near:.1%}", flush=True)
 
 
 def compare(name: str, bare: Callable[[], object], looking: Callable[[], object]) -> None:
@@ -95,8 +111,7 @@ def memory() -> None:
 
 if __name__ == "__main__":
     if "--hits" in sys.argv:
-        for title, value in hits().items():
-            print(f"{title}: {value:.1%}")
+        hits()
     else:
         memory()
         costs()

@@ -29,7 +29,7 @@ def opens(visitor: Visitor, **chosen: str) -> None:
 def test_a_click_on_a_patch_lets_it_look_and_a_link_brings_it_back(visitor: Visitor) -> None:
     opens(visitor)
     visitor.page.get_by_text("Where the class token looks", exact=True).wait_for()
-    visitor.clicks_tile("on-picture", 3, 5, columns=8, rows=8)
+    visitor.clicks_tile("on-picture", 3, 5, columns=16, rows=16)
     visitor.page.get_by_text("Where place 5,3 looks").wait_for()
     assert "query=5%2C3" in visitor.page.url
     visitor.page.reload()
@@ -47,7 +47,7 @@ def test_a_click_on_a_small_map_chooses_layer_and_head(visitor: Visitor) -> None
     assert visitor.picked("Layer") == "encoder.layers.encoder_layer_1.self_attention"
     name, data = visitor.downloads("Weights as NPY")
     weights = np.load(io.BytesIO(data))
-    assert "encoder_layer_1" in name and weights.shape == (1, 4, 65, 65)
+    assert "encoder_layer_1" in name and weights.shape == (1, 4, 257, 257)
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
 
 

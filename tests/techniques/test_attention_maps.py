@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
+from torchvision.models import SwinTransformer, VisionTransformer
 
 import featviz_core as fv
 from featviz_core import catalog
@@ -173,6 +173,11 @@ def test_all_explanations_from_one_pass(model: nn.Module, images: Tensor) -> Non
     assert np.allclose(found.maps["relevance"], whole.relevance[0], atol=1e-6)  # type: ignore[index]
 
 
+def swin() -> nn.Module:
+    """Layers of 12×12 places, then of 6×6, in windows of 4×4."""
+    return SwinTransformer([4, 4], 8, [2, 2], [2, 4], [4, 4], num_classes=5).eval()
+
+
 def layer_of(layout: TokenLayout, heads: int) -> AttentionLayer:
     return AttentionLayer("attn", 1, 1, "Own", heads, layout)
 
@@ -193,6 +198,7 @@ def test_statistics_in_closed_form() -> None:
     assert frame["class_share"].tolist() == pytest.approx([0.2, 0.2, 1, 1, 0])
     assert frame["top_share"].tolist() == pytest.approx([0.2, 0.2, 1, 1, 1])
     assert frame["top_token"].tolist()[2:] == ["class", "class", "0,0"]
+    assert frame["top_value"].tolist() == [1, 1, 1, 1, 0]
     assert frame["similarity"][2] == pytest.approx(1) and frame["twin"][2] == 3
     found = {finding.code: finding for finding in findings_of(frame, [layout])}
     assert found.keys() == {"attention.uniform", "attention.sink", "attention.duplicate", "attention.dead"}
@@ -202,6 +208,16 @@ def test_statistics_in_closed_form() -> None:
         "attn: 2, 3",
         "attn: 4",
     ]
+
+
+def test_a_token_that_everybody_looks_at_is_a_sink_only_if_it_has_little_to_say() -> None:
+    layout = TokenLayout(4, 4, grid=(2, 2))
+    weights = torch.zeros(1, 2, 4, 4)
+    weights[0, 0, :, 1] = weights[0, 1, :, 2] = 1
+    norms = torch.tensor([[[1.0, 3.0, 1.0, 1.0], [1.0, 1.0, 0.1, 1.0]]])
+    for known, heads in ((norms, "attn: 1"), (None, "every head of every layer")):
+        found = findings_of(head_statistics(Attended(layer_of(layout, 2), weights, known)), [layout])
+        assert [(finding.code, finding.where) for finding in found] == [("attention.sink", heads)]
 
 
 def test_distances_in_windows_are_in_pixels_of_the_picture() -> None:
@@ -220,20 +236,18 @@ def test_windows_hold_every_place_once() -> None:
 
 
 def test_what_each_place_gets_adds_up() -> None:
-    loaded = fv.load_model("swin_t")
-    found = fv.attention_overview(loaded, torch.randn(1, 3, 64, 64))
-    assert len(found.layers) == 12 and len(found.frame) == sum(layer.heads for layer in found.layers)
+    found = fv.attention_overview(swin(), torch.randn(1, 3, 48, 48))
+    assert len(found.layers) == 4 and len(found.frame) == sum(layer.heads for layer in found.layers)
     for layer in found.layers:
         maps = found.maps[layer.address]
         assert maps.shape == (layer.heads, *layer.layout.grid)
-        if layer.layout.grid[0] % 7 == 0:
+        if layer.layout.grid == (12, 12):  # the next layers' 6×6 places are padded
             assert maps.sum((1, 2)) == pytest.approx(layer.layout.queries / layer.layout.keys, rel=1e-4)
 
 
 def test_windows_cannot_be_rolled_out() -> None:
-    loaded = fv.load_model("swin_t")
-    images = torch.randn(1, 3, 64, 64)
-    found = fv.attention_maps(loaded, images, target=0, layers=["features.5.0.attn", "features.5.1.attn"])
+    loaded, images = swin(), torch.randn(1, 3, 48, 48)
+    found = fv.attention_maps(loaded, images, target=0, layers=["features.3.0.attn", "features.3.1.attn"])
     assert found.relevance is None and found.gradients.keys() == found.weights.keys()
     with pytest.raises(ModelError, match="windows or at grids of several sizes"):
         found.rollout()
@@ -252,14 +266,21 @@ def test_the_card_needs_no_torch_and_the_home_page_has_no_picture_without_weight
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-    monkeypatch.setattr("featviz_core.demo.models.ASSETS", tmp_path)
+    monkeypatch.setattr("featviz_core.demo.models.weights_path", tmp_path.joinpath)
     assert catalog.preview("attention_maps") is None
 
 
 @pytest.mark.skipif(not weights_path("shapes_vit").is_file(), reason="the demo transformer's weights are not there")
 def test_the_demo_transformer_looks_at_the_object() -> None:
-    from tests.benchmarks.bench_attention import hits
+    from tests.benchmarks.bench_attention import on_object, scenes
 
-    # A guess in the dark hits the object in 8 of 100 pictures; how often each method does is printed by the benchmark.
-    assert hits(pictures=20)["rollout"] >= 0.2
+    images, masks, _ = scenes(60)
+    assert masks.mean() < 0.1  # how often a guess in the dark would hit
+    model = fv.load_model("demo/shapes_vit")
+    maps = fv.attention_maps(model, images).rollout(residual=0.8)
+    assert on_object(maps, masks).mean() >= 0.7
+    assert on_object(maps, masks, reach=4).mean() >= 0.85  # half a patch
     assert catalog.preview("attention_maps") is not None
+    for image in images[:8]:
+        troubles = {finding.code for finding in fv.attention_overview(model, image[None]).findings}
+        assert not troubles & {"attention.uniform", "attention.sink", "attention.dead"}

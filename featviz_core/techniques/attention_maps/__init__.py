@@ -21,8 +21,8 @@ ABOUT = About(
         "**Healthy:** early heads look near and far, some along rows or colours; later ones gather on the object; "
         "heads of one layer differ.",
         "**Unhealthy:** a head that looks at all tokens alike only averages (collapsed, or not trained yet); heads "
-        "that all look at one corner or one patch of background, an attention sink, carry no picture; two equal heads "
-        "are one too many; a dead head adds nothing to the output, whatever it looks at.",
+        "that park their attention on one patch that has nothing to say, an attention sink, carry no picture; two "
+        "equal heads are one too many; a dead head adds nothing to the output, whatever it looks at.",
         "**Attention is not yet an explanation:** it says what is mixed, not what it does to the answer. Rollout "
         "follows it through all layers; relevance and LeGrad weight it by the gradient of a class. Compare them "
         "with class activation maps before you trust one of them.",
@@ -35,6 +35,10 @@ ABOUT = About(
         (
             "Kobayashi et al.: Attention is Not Only a Weight (EMNLP 2020)",
             "https://arxiv.org/abs/2004.10102",
+        ),
+        (
+            "Kobayashi et al.: Incorporating Residual and Normalization Layers into Analysis (EMNLP 2021)",
+            "https://arxiv.org/abs/2109.07152",
         ),
         (
             "Chefer, Gur and Wolf: Generic Attention-model Explainability (ICCV 2021)",

@@ -100,8 +100,7 @@ class AttentionMaps:
         Raises `ModelError` for layers in windows or with grids of several sizes, and where there are no gradients.
         Formula and source: `rollout.roll_out`.
         """
-        if not rollout.share_one_grid(self.layout.values()):
-            raise _not_one_grid()
+        rollout.check_one_grid([layer.layout for layer in self.layers])
         if gradient_weighted and not self.gradients:
             raise ModelError("There are no gradients.", do="Name a `target`.")
         fused = self._gradient_weighted() if gradient_weighted else (rollout.fuse(w, fusion) for w in self._ordered())
@@ -189,12 +188,4 @@ def _with_target(model: Model, images: Tensor, layers: Any, target: Any, *, valu
         gradients={address: _numpy(g) for address, g in graded.gradients.items()},
         targets=graded.targets,
         relevance=relevance,
-    )
-
-
-def _not_one_grid() -> ModelError:
-    return ModelError(
-        "Rollout cannot be followed through these layers.",
-        why="It multiplies the attention of all layers, but these look at windows or at grids of several sizes.",
-        do="Look at single layers, or at class activation maps.",
     )

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from featviz_core import drawing
-from featviz_core.borrowing import Model
+from featviz_core.models import LoadedModel
 from featviz_core.techniques.attention_maps.overview import attention_overview
+from featviz_core.techniques.attention_maps.relevance import attention_explanations
+
+_SIDE, _GAP = 192, 4
 
 
-def preview(model: Model, images: Tensor) -> Image.Image:
-    """What does this technique show? Where the class token looks, in four heads of each of two late layers."""
-    found = attention_overview(model, images[:1])
-    last = [found.maps[layer.address][:4] for layer in found.layers[-2:]]
-    tiles = np.concatenate(last)
-    return drawing.mosaic(tiles, columns=len(last[0]), tile=96, gap=4, scale="channel", color_map="magma").image
+def preview(model: LoadedModel, images: Tensor) -> Image.Image:
+    """What does this technique show? What was seen, where one head of the first layer looks, and all layers at once."""
+    seen = model.preprocessing.undo(images[:1]).resize((_SIDE, _SIDE)).convert("RGB")
+    head = next(iter(attention_overview(model, images[:1]).maps.values()))[0]
+    through = attention_explanations(model, images[:1], residual=0.8).maps["rollout"]
+    tiles = [seen, *(drawing.overlay(seen, heat, opacity=0.6, color_map="magma") for heat in (head, through))]
+    strip = Image.new("RGBA", (len(tiles) * (_SIDE + _GAP) - _GAP, _SIDE))
+    for number, tile in enumerate(tiles):
+        strip.paste(tile, (number * (_SIDE + _GAP), 0))
+    return strip

@@ -20,7 +20,6 @@ from featviz_core.techniques.attention_maps.layers import (
     Attended,
     AttentionLayer,
     attended_by,
-    attention_layers,
     find,
     grouped,
     on_grid,
@@ -87,9 +86,7 @@ def attention_gradients(
         ends = _Ends(module, blocks)
         with Watch(module, see, only={layer.name for layer in found}, values=True, graph=True):
             pictures = placed(images, module)
-            logits = _logits(module(pictures))
-        targets = _targets(logits, target)
-        score = logits.gather(1, torch.tensor(targets, device=logits.device)[:, None]).sum()
+            score, targets = _score(module, pictures, target)
         towards = _towards(score, [raw[layer.address] for layer in found])
         leg = _legrad(module, pictures, targets, raw, found, ends) if blocks else None
         graded = {
@@ -111,12 +108,14 @@ def _check_size(layers: Sequence[AttentionLayer], batch: int) -> None:
         )
 
 
-def _logits(output: Any) -> Tensor:
-    logits = first_tensor(output)
+def _score(module: nn.Module, pictures: Tensor, target: int | Sequence[int] | None) -> tuple[Tensor, tuple[int, ...]]:
+    """The sum of each picture's logit of its target, and the targets."""
+    logits = first_tensor(module(pictures))
     if logits is None or logits.ndim != 2:
         got = "none" if logits is None else str(tuple(logits.shape))
         raise ModelError("The model gives no class scores.", why=f"Expected logits (N, classes), got {got}.")
-    return logits
+    targets = _targets(logits, target)
+    return logits.gather(1, torch.tensor(targets, device=logits.device)[:, None]).sum(), targets
 
 
 def _targets(logits: Tensor, target: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -191,8 +190,7 @@ def _legrad(
     total: Tensor | None = None
     for layer, given in zip(layers, list(ends.given), strict=True):
         ends.put(given)
-        logits = _logits(module(pictures))
-        score = logits.gather(1, torch.tensor(targets, device=logits.device)[:, None]).sum()
+        score, _ = _score(module, pictures, targets)
         (gradient,) = _towards(score, [raw[layer.address]])
         received = gradient.clamp(min=0).mean((1, 2))
         total = received if total is None else total + received
@@ -227,13 +225,7 @@ def attention_explanations(
     Raises `ModelError` as `attention_gradients` does, and for a model whose layers look at windows or at grids of
     different sizes.
     """
-    layouts = [layer.layout for layer in attention_layers(model, tuple(images.shape[1:]))]
-    if layouts and not rollout.share_one_grid(layouts):
-        raise ModelError(
-            "Rollout and relevance cannot be followed through this model.",
-            why="They multiply the attention of all layers, but these look at windows or at grids of several sizes.",
-            do="Look at single layers, or at class activation maps.",
-        )
+    rollout.check_one_grid([layer.layout for layer in find(model, images, None)])
     graded = attention_gradients(model, images, target=target, legrad=True)
     layout = graded.layers[-1].layout
     options: dict[str, Any] = {"discard": discard, "residual": residual, "prefix": len(layout.prefix)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featviz_core.errors import ModelError
 from featviz_core.techniques.attention_maps.tokens import TokenLayout
 
 Fusion = Literal["mean", "max", "min"]
@@ -91,3 +92,13 @@ def share_one_grid(layouts: Iterable[TokenLayout]) -> bool:
         return False
     queries, keys, grid, prefix, everywhere = next(iter(found))
     return everywhere and queries == keys == len(prefix) + math.prod(grid)
+
+
+def check_one_grid(layouts: Sequence[TokenLayout]) -> None:
+    """Raises `ModelError` for layers whose matrices cannot be multiplied."""
+    if not share_one_grid(layouts):
+        raise ModelError(
+            "Rollout and relevance cannot be followed through these layers.",
+            why="They multiply the attention of all layers, but these look at windows or at grids of several sizes.",
+            do="Look at single layers, or at class activation maps.",
+        )

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from featviz_core.findings import Finding
+from featviz_core.findings import Finding, Severity
 from featviz_core.techniques.attention_maps.layers import Attended
 from featviz_core.techniques.attention_maps.tokens import TokenLayout
 
 # Healthy heads of trained models stay well inside of these.
 _UNIFORM = 0.98  # entropy as a share of the largest possible
-_SINK = 0.5  # of all attention, on one token of the picture
+_SINK = 0.5  # of all attention, on one token of the picture,
+_SILENT = 0.33  # whose value is shorter than this share of the mean: attention is parked, as Kobayashi et al. saw
 _TWIN = 0.98  # correlation of two heads' attention
 _CLOSED = 1e-12  # attention that only a mask leaves
 _DEAD = 0.01  # length of a head's output, relative to the strongest of its layer
@@ -31,7 +33,7 @@ def head_statistics(attended: Attended) -> pd.DataFrame:
       stays on the picture (Dosovitskiy et al., ICLR 2021); NaN where tokens are no places.
     - `class_share` in [0, 1]: attention on the class token; NaN without one.
     - `top_share` in [0, 1]: attention on the one token that gets most of it, averaged over all queries; NaN in windows.
-      `top_token` is its name.
+      `top_token` is its name, and `top_value` the length of its ‖v W_O‖ relative to the mean of all tokens.
     - `similarity` in [-1, 1]: the largest correlation of its attention with that of another head, `twin`.
     - `output`: the mean length of what it adds, Σ α‖v W_O‖ (Kobayashi et al., EMNLP 2020); NaN where not known.
     """
@@ -41,7 +43,7 @@ def head_statistics(attended: Attended) -> pd.DataFrame:
     open_keys = _open(weights)
     possible = open_keys.sum(-1).clamp(min=2).log()[:, None]
     similar, twin = _similarity(weights, open_keys)
-    top, token = _top(weights, layer.layout)
+    top, token, value = _top(attended)
     return pd.DataFrame(
         {
             "layer": layer.address,
@@ -52,6 +54,7 @@ def head_statistics(attended: Attended) -> pd.DataFrame:
             "class_share": _numbers(_class_share(weights, layer.layout)),
             "top_share": _numbers(top),
             "top_token": token,
+            "top_value": _numbers(value),
             "similarity": _numbers(similar),
             "twin": twin,
             "output": _numbers(_output(attended)),
@@ -90,12 +93,17 @@ def _class_share(weights: Tensor, layout: TokenLayout) -> Tensor:
     return weights[..., layout.prefix.index("class")].mean((0, 2))
 
 
-def _top(weights: Tensor, layout: TokenLayout) -> tuple[Tensor, list[str]]:
+def _top(attended: Attended) -> tuple[Tensor, list[str], Tensor]:
+    weights, layout = attended.weights.float(), attended.layer.layout
     if layout.windows is not None:
-        return _nothing(weights), [""] * weights.shape[1]
+        return _nothing(weights), [""] * weights.shape[1], _nothing(weights)
     share, token = weights.mean((0, 2)).max(-1)
+    value = _nothing(weights)
+    if attended.value_norms is not None:
+        lengths = attended.value_norms.float().mean(0)
+        value = lengths.gather(1, token[:, None])[:, 0] / lengths.mean(1).clamp(min=1e-12)
     names = layout.key_names()
-    return share, [names[int(i)] for i in token]
+    return share, [names[int(i)] for i in token], value
 
 
 def _open(weights: Tensor) -> Tensor:
@@ -125,77 +133,82 @@ def _output(attended: Attended) -> Tensor:
     return (weights * seen).sum(-1).mean((0, 2))
 
 
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """Something that can be wrong with heads: `measure`, a column of their statistics, is then not `healthy`."""
+
+    code: str
+    title: str
+    detail: str
+    measure: str
+    healthy: str
+    remedy: str
+    severity: Severity = "warn"
+
+
+_TROUBLES = (
+    _Trouble(
+        "attention.uniform",
+        "Uniform attention",
+        "They look at all tokens alike, so they only average: attention has collapsed, or never learned to choose.",
+        "spread",
+        f"healthy: up to {_UNIFORM}",
+        "Check the learning rate and its warm-up, and that the weights were loaded; compare several pictures.",
+    ),
+    _Trouble(
+        "attention.sink",
+        "Attention sink",
+        "Nearly every query looks at one token of the picture that has little to say: attention is parked there.",
+        "top_share",
+        f"healthy: up to {_SINK}, or on a token whose value is no shorter than {_SILENT:.0%} of the mean",
+        "Do not read their maps as explanations. Register tokens take the sink away in training.",
+        "note",
+    ),
+    _Trouble(
+        "attention.duplicate",
+        "Duplicate heads",
+        "Another head of the same layer attends in the same way, so one of the two could go.",
+        "similarity",
+        f"healthy: up to {_TWIN}",
+        "Fewer heads may serve as well; see whether it holds on other pictures.",
+        "note",
+    ),
+    _Trouble(
+        "attention.dead",
+        "Dead heads",
+        "Whatever they look at, almost nothing of it reaches the layer's output.",
+        "output",
+        f"healthy: at least {_DEAD:.0%} of the layer's strongest head",
+        "Check their value and output projections for zero weights; weight decay or pruning may have done it.",
+    ),
+)
+
+
 def findings_of(frame: pd.DataFrame, layouts: Sequence[TokenLayout]) -> tuple[Finding, ...]:
     """Which heads do nothing, everything alike, or the same as another? From `head_statistics` of all layers.
 
     The limits are heuristics; one picture is weak evidence for calling a head dead.
     """
-    found: list[Finding] = []
-    uniform = frame[frame["spread"] > _UNIFORM]
-    found += _finding(
-        uniform,
-        frame,
-        "attention.uniform",
-        "Uniform attention",
-        "They look at all tokens alike, so they only average: attention has collapsed, or never learned to choose.",
-        {"spread": f"healthy: up to {_UNIFORM}"},
-        "Check the learning rate and its warm-up, and that the weights were loaded; compare several pictures.",
-    )
-    sink = frame[(frame["top_share"] > _SINK) & (frame["top_token"] != "class")]
-    found += _finding(
-        sink,
-        frame,
-        "attention.sink",
-        "Attention sink",
-        "Nearly every query looks at one and the same token of the picture, a place where large models park attention.",
-        {"top_share": f"healthy: up to {_SINK}"},
-        "Do not read their maps as explanations. Register tokens take the sink away in training.",
-        severity="note",
-    )
-    chosen = frame.drop(uniform.index)
-    found += _finding(
-        chosen[chosen["similarity"] > _TWIN],
-        frame,
-        "attention.duplicate",
-        "Duplicate heads",
-        "Another head of the same layer attends in the same way, so one of the two could go.",
-        {"similarity": f"healthy: up to {_TWIN}"},
-        "Fewer heads may serve as well; see whether it holds on other pictures.",
-        severity="note",
-    )
+    uniform = frame["spread"] > _UNIFORM
     strongest = frame.groupby("layer")["output"].transform("max")
-    found += _finding(
-        frame[frame["output"] < _DEAD * strongest],
-        frame,
-        "attention.dead",
-        "Dead heads",
-        "Whatever they look at, almost nothing of it reaches the layer's output.",
-        {"output": f"healthy: at least {_DEAD:.0%} of the layer's strongest head"},
-        "Check their value and output projections for zero weights; weight decay or pruning may have done it.",
+    troubled = (
+        uniform,
+        (frame["top_share"] > _SINK) & (frame["top_token"] != "class") & ~(frame["top_value"] >= _SILENT),
+        (frame["similarity"] > _TWIN) & ~uniform,
+        frame["output"] < _DEAD * strongest,
     )
+    found = [_finding(what, frame, heads) for what, heads in zip(_TROUBLES, troubled, strict=True) if heads.any()]
     if not found:
         text = f"All {len(frame)} heads choose, differ and contribute."
         found.append(Finding("attention.healthy", "ok", "Healthy heads", text, where=f"{len(layouts)} layers"))
     return tuple(found)
 
 
-def _finding(
-    heads: pd.DataFrame,
-    frame: pd.DataFrame,
-    code: str,
-    title: str,
-    detail: str,
-    limits: dict[str, str],
-    remedy: str,
-    *,
-    severity: str = "warn",
-) -> list[Finding]:
-    if not len(heads):
-        return []
-    sizes = frame.groupby("layer").size()
+def _finding(what: _Trouble, frame: pd.DataFrame, troubled: pd.Series[bool]) -> Finding:
+    heads, sizes = frame[troubled], frame.groupby("layer").size()
     groups = [(layer, [str(h) for h in group]) for layer, group in heads.groupby("layer", sort=False)["head"]]
     where = "; ".join(f"{layer}: {', '.join(own) if len(own) < sizes[layer] else 'all'}" for layer, own in groups)
     where = "every head of every layer" if len(heads) == len(frame) else where
-    evidence = {name: [round(float(v), 4) for v in heads[name]] for name in limits} | {"limit": limits}
-    title = f"{title}: {len(heads)} of {len(frame)}"
-    return [Finding(code, severity, title, detail, where, evidence, remedy)]  # type: ignore[arg-type]
+    evidence = {what.measure: [round(float(v), 4) for v in heads[what.measure]], "limit": {what.measure: what.healthy}}
+    title = f"{what.title}: {len(heads)} of {len(frame)}"
+    return Finding(what.code, what.severity, title, what.detail, where, evidence, what.remedy)
