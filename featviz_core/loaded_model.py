@@ -47,6 +47,11 @@ class LoadedModel:
         return self.preprocessing.input_size
 
     @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one picture as the model gets it."""
+        return (self.preprocessing.channels, *self.input_size)
+
+    @property
     def nbytes(self) -> int:
         """Memory that the weights take, in bytes."""
         return sum(t.numel() * t.element_size() for t in (*self.module.parameters(), *self.module.buffers()))
@@ -68,7 +73,7 @@ class LoadedModel:
 
     def layers(self) -> tuple[Layer, ...]:
         """The tree of modules, in the order of definition, with type, output shape and parameter count each."""
-        return self.trace((3, *self.input_size)).layers
+        return self.trace(self.input_shape).layers
 
     def preprocess(self, *pictures: Image.Image) -> Tensor:
         """The model's input `(N, 3, H, W)` for pictures: resized, cut, scaled, normalised, on the model's device."""

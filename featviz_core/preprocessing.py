@@ -57,6 +57,11 @@ class Preprocessing:
         return self.normalize(_unit_tensor(self.cut(picture)))
 
     @property
+    def channels(self) -> int:
+        """How many channels does the model's input have?"""
+        return 3
+
+    @property
     def input_size(self) -> tuple[int, int]:
         """How large is the model's input? (height, width) in pixels."""
         return (self.crop_size, self.crop_size) if isinstance(self.crop_size, int) else self.crop_size

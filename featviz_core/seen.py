@@ -39,7 +39,7 @@ def model_input(model: LoadedModel, picture: Image.Image) -> ModelInput:
     flat = right[0].flatten(1)
     channels = pd.DataFrame(
         {
-            "channel": ["red", "green", "blue"],
+            "channel": ["red", "green", "blue"] if preprocessing.channels == 3 else ["grey"],
             "mean": flat.mean(1).tolist(),
             "std": flat.std(1).tolist(),
             "min": flat.amin(1).tolist(),
@@ -47,7 +47,8 @@ def model_input(model: LoadedModel, picture: Image.Image) -> ModelInput:
         }
     )
     inputs = [("As it should be", "What every page shows.", right)]
-    inputs += [(m.title, m.explanation, m.apply(preprocessing, picture)) for m in COMMON_MISTAKES]
+    mistakes = COMMON_MISTAKES if preprocessing.channels == 3 else ()
+    inputs += [(m.title, m.explanation, m.apply(preprocessing, picture)) for m in mistakes]
     answers = [(title, *top_classes(model, images, count=1)[0], text) for title, text, images in inputs]
     return ModelInput(
         seen=preprocessing.undo(right),

@@ -16,11 +16,11 @@ CORE = ROOT / "featviz_core"
 # A module may import what stands in a line above its own; a folder's modules may import each other.
 FLOORS = (
     "about errors lazy",
-    "borrowing drawing experiment findings images layouts preprocessing zoo",
-    "charts demo hubs trace weights",
-    "architectures capture experiment_file",
+    "borrowing drawing experiment findings images layouts preprocessing zip_files zoo",
+    "charts demo hubs picture_folders trace watch weights",
+    "architectures capture experiment_file picture_dataset",
     "checkpoints loaded_model rerun",
-    "models",
+    "experiment_model models",
     "seen",
     "runs",
     "techniques checklist",
@@ -117,8 +117,10 @@ TORCH_FREE = (
     "drawing",
     "errors",
     "images",
+    "picture_folders",
     "preprocessing",
     "zoo",
+    "demo.experiments",
     "demo.models",
     "demo.samples",
 )

@@ -64,7 +64,7 @@ def _labelled(probe: Probe) -> Iterator[tuple[str, int, Tensor, Any]]:
     _ = probe.pair
     for where, loader in (("training", probe.experiment.train_loader), ("validation", probe.experiment.val_loader)):
         with evidence_on("data.range", f"The {where} loader"):
-            for number, batch in enumerate(islice(loader or (), probe.size.labels)):
+            for number, batch in enumerate(islice(() if loader is None else loader, probe.size.labels)):
                 yield where, number, *probe.experiment.pair(batch)
 
 

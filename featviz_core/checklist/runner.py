@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 
 from featviz_core.checklist import data, loss, model, optimizer, training
 from featviz_core.checklist.items import ITEMS
@@ -41,7 +40,7 @@ def run_checklist(
     _check_names(items, budget)
     check_device(device)
     wanted = list(ITEMS) if items is None else [item for item in ITEMS if item in items]
-    verdicts: list[Verdict] = []
+    verdicts: dict[str, Verdict] = {}
     started = time.perf_counter()
     with at_home(make_experiment), own_randomness():
         probe = Probe(make_experiment, device=device, budget=budget, seed=seed)
@@ -49,8 +48,10 @@ def run_checklist(
         for number, item in enumerate(ITEMS):
             if progress is not None:
                 progress(number / len(ITEMS), ITEMS[item].title)
-            verdicts.append(_judged(item, probe) if item in wanted else Verdict(item, "not_run", "Not asked for."))
-    return ChecklistReport(explained(verdicts), time.perf_counter() - started)
+            verdicts[item] = Verdict(item, "not_run", "Not asked for.")
+            if item in wanted:
+                _judge(item, probe, verdicts)
+    return ChecklistReport(explained(list(verdicts.values())), time.perf_counter() - started)
 
 
 def check_file(spec: str, *, progress: Progress | None = None, **options: object) -> ChecklistReport:
@@ -58,16 +59,20 @@ def check_file(spec: str, *, progress: Progress | None = None, **options: object
     return run_checklist(open_experiment(spec), progress=progress, **options)  # type: ignore[arg-type]
 
 
-def _judged(item: str, probe: Probe) -> Verdict:
+def _judge(item: str, probe: Probe, verdicts: dict[str, Verdict]) -> None:
+    """Put the item's verdict into `verdicts`, and evidence that came up on an earlier item into that one's."""
     if item not in CHECKS:
-        return Verdict(item, "not_run", "FeatViz does not check this by itself yet.")
+        verdicts[item] = Verdict(item, "not_run", "FeatViz does not check this by itself yet.")
+        return
     try:
-        return CHECKS[item](probe)
+        verdicts[item] = CHECKS[item](probe)
     except Broken as broken:
-        if broken.item == item:
-            return broken.verdict
-        what = f"Could not run: {ITEMS[broken.item].title} comes first."
-        return replace(Verdict(item, "not_run", what), explained_by=broken.item)
+        if broken.item != item:
+            what = f"Could not run: {ITEMS[broken.item].title} comes first."
+            verdicts[item] = Verdict(item, "not_run", what, explained_by=broken.item)
+        # A later item's own check will come upon it again.
+        if broken.item in verdicts and verdicts[broken.item].status != "fail":
+            verdicts[broken.item] = broken.verdict
 
 
 def _check_names(items: Collection[str] | None, budget: str) -> None:

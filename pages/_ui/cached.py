@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from featviz_core.images import Picture
+from pages._ui import project
 
 if TYPE_CHECKING:
     from featviz_core.models import LoadedModel, ModelCache
@@ -34,12 +35,14 @@ class ModelChoice:
     """Which model was chosen, in a form that can be a key.
 
     `checkpoint` is the digest of an uploaded file and `file` its name; without `name` its architecture is guessed.
+    The model of an experiment has the experiment's name in `file` and its version in `experiment`.
     """
 
     name: str
     weights: str | None = None
     checkpoint: str | None = None
     file: str = ""
+    experiment: str | None = None
     device: str = "automatic"
 
     @property
@@ -104,6 +107,8 @@ def look(choice: ModelChoice, upload: Upload | None = None) -> Look:
 
     def load() -> LoadedModel:
         with st.spinner(f"Loading {choice.label} …"):
+            if choice.experiment is not None:
+                return project.opened(project.projects()[choice.file]).model(choice.file, device=device)
             if upload is not None:
                 return _load_upload(choice.name, upload, device)
             loaded: LoadedModel = core.load_model(choice.name, weights=choice.weights, device=device)

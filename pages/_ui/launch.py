@@ -1,5 +1,5 @@
-"""What the app was started with: `streamlit run app.py -- --checkpoint FILE`, or the environment where a host passes
-no arguments. Paths come from here only, never from the browser."""
+"""What the app was started with: `streamlit run app.py -- --experiment FILE`, or the environment where a host passes
+no arguments. Code and paths come from here only, never from the browser."""
 
 from __future__ import annotations
 
@@ -9,26 +9,56 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from featviz_core.errors import CheckpointError
+from featviz_core.errors import CheckpointError, ExperimentError
+
+_DEMO = "demo/"
 
 
 @cache
 def options() -> argparse.Namespace:
-    """The options: `checkpoint`, a file or None. Raises `CheckpointError` where there is no such file."""
-    parser = argparse.ArgumentParser(prog="streamlit run app.py --", description="FeatViz")
-    parser.add_argument(
-        "--checkpoint",
-        default=os.environ.get("FEATVIZ_CHECKPOINT"),
-        metavar="FILE",
-        help="a checkpoint of any size to offer in the model picker (or the variable FEATVIZ_CHECKPOINT)",
-    )
-    found = parser.parse_known_args(sys.argv[1:])[0]
+    """`checkpoint` (a file), `experiment` (`FILE[:FUNCTION]`) and `data` (a folder or zip), or None for each.
+
+    Paths in them are absolute: an experiment's file changes the working folder while it runs.
+    Raises `CheckpointError` or `ExperimentError` where a path leads nowhere.
+    """
+    found = _parser().parse_known_args(sys.argv[1:])[0]
     if found.checkpoint is not None:
-        found.checkpoint = Path(found.checkpoint).expanduser()
+        found.checkpoint = _absolute(found.checkpoint)
         if not found.checkpoint.is_file():
             raise CheckpointError(
                 f"There is no checkpoint {found.checkpoint.name}.",
                 why="The app was started with a path that leads to no file.",
                 do="Start it again with `-- --checkpoint FILE`.",
             )
+    if found.data is not None:
+        found.data = _absolute(found.data)
+        if not found.data.exists():
+            raise ExperimentError(
+                f"There is no folder {found.data.name}.",
+                why="The app was started with a path that leads to no folder and no zip.",
+                do="Start it again with `-- --data FOLDER`.",
+            )
+    if found.experiment is not None and not found.experiment.startswith(_DEMO):
+        found.experiment = str(_absolute(found.experiment))
     return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="streamlit run app.py --", description="FeatViz")
+    for name, metavar, text in (
+        ("checkpoint", "FILE", "a checkpoint of any size to offer in the model picker"),
+        ("experiment", "FILE[:FUNCTION]", "your model, data, loss and optimiser: every page opens on them"),
+        ("data", "FOLDER", "pictures in class folders, for the data check"),
+    ):
+        variable = f"FEATVIZ_{name.upper()}"
+        parser.add_argument(
+            f"--{name}",
+            default=os.environ.get(variable) or None,
+            metavar=metavar,
+            help=f"{text} (or the variable {variable})",
+        )
+    return parser
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).expanduser().resolve()

@@ -35,7 +35,7 @@ def pick(model: LoadedModel, *, default: str) -> str:
         with st.popover("Tree", icon=":material/account_tree:", on_change="rerun", help="All layers as a tree") as tree:
             if tree.open:
                 _tree(model.layers())
-    layer = model.trace((3, *model.input_size)).find(chosen)
+    layer = model.trace(model.input_shape).find(chosen)
     st.caption(f"{layer.type} · {describe(layer)}")
     return chosen
 

@@ -15,8 +15,9 @@ from featviz_core import weights as published
 from featviz_core.demo.models import DEMO_MODELS
 from featviz_core.errors import CheckpointError, FeatVizError, ModelError, WeightsError
 from featviz_core.zoo import ZOO, ZooWeights, zoo_weights
-from pages._ui import launch
+from pages._ui import launch, project
 from pages._ui.cached import ModelChoice, Upload
+from pages._ui.project import Project
 
 _DEMO = {f"demo/{name}": card for name, card in DEMO_MODELS.items()}
 _MINE = "my checkpoint"
@@ -45,14 +46,17 @@ class Picked:
 
 def draw() -> Picked:
     """Draw the picker and give what was picked."""
+    own, chosen = _own(), _chosen_on_a_page()
     name = st.selectbox(
         "Model",
-        [*_given(), *_DEMO, _MINE, *ZOO, *_HUBS],
+        list(dict.fromkeys([*own, *_given(), *_DEMO, *chosen, _MINE, *ZOO, *_HUBS])),
         key="model",
         bind="query-params",
         help="The demo models are trained and need no network. The others are torchvision's architectures: type to "
         "search among them. With a checkpoint of your own, the architecture is read from the file.",
     )
+    if name in own | chosen:
+        return _from_experiment((own | chosen)[name])
     if name in _given():
         st.caption("The checkpoint that the app was started with.")
         return _given()[name]
@@ -75,6 +79,33 @@ def draw() -> Picked:
     if source == _FRESH:
         return Picked(ModelChoice(name))
     return _checkpoint(name) if source == _FILE else _published(zoo_weights(name, source))
+
+
+def _own() -> dict[str, Project]:
+    """The experiment that the app was started with, unless it cannot be opened: then the frame says why."""
+    own = project.given()
+    return {own.name: own} if own and not isinstance(project.attempt(own), FeatVizError) else {}
+
+
+def _chosen_on_a_page() -> dict[str, Project]:
+    """The demo experiment that was chosen to be debugged."""
+    name = st.session_state.get("experiment") or st.query_params.get("experiment", "")
+    return {name: found} if (found := project.demos().get(name)) else {}
+
+
+def _from_experiment(picked: Project) -> Picked:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(picked.about)
+        st.button(
+            "Load again",
+            icon=":material/refresh:",
+            type="tertiary",
+            on_click=project.load_again,
+            args=(picked,),
+            help="Makes the experiment anew. This happens by itself when its file is saved, but not for other files "
+            "that it imports.",
+        )
+    return Picked(ModelChoice("", file=picked.name, experiment=picked.version))
 
 
 @cache

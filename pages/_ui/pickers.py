@@ -14,9 +14,10 @@ from featviz_core.demo.models import ASSETS
 from featviz_core.demo.samples import SAMPLES
 from featviz_core.errors import FeatVizError
 from featviz_core.images import EXTENSIONS, Picture, read_picture
-from pages._ui import cached, model_picker, show
+from pages._ui import cached, model_picker, project, show
 from pages._ui.cached import Look, ModelChoice
 from pages._ui.model_picker import Picked
+from pages._ui.project import Project
 
 _PICTURE_MB = 20
 _MOST_UPLOADS = 24
@@ -57,7 +58,7 @@ class Chosen:
 def draw() -> None:
     """Draw the pickers; the frame calls this once in every run."""
     picked = model_picker.draw()
-    pictures = _samples() | _uploads()
+    pictures = _of_experiments(picked) | _samples() | _uploads()
     name = st.selectbox(
         "Picture",
         list(pictures),
@@ -77,6 +78,31 @@ def chosen() -> Chosen:
     """What stands in the pickers in this run."""
     found: Chosen = st.session_state["chosen"]
     return found
+
+
+def experiment() -> Project:
+    """Draw the experiment picker, for the pages that debug one, and give what was picked; kept in the URL."""
+    known = project.projects()
+    name = st.selectbox(
+        "Experiment",
+        list(known),
+        key="experiment",
+        bind="query-params",
+        help="What is debugged: a model with its data, loss and optimiser. Start the app with `-- --experiment FILE` "
+        "for your own. Each demo case carries one famous mistake.",
+    )
+    st.caption(known[name].about)
+    return known[name]
+
+
+def _of_experiments(picked: Picked) -> dict[str, Picture]:
+    """Pictures from the loaders of the picked experiment, and of the one that the app was started with."""
+    chosen = [project.projects()[picked.choice.file]] if picked.choice.experiment is not None else []
+    own = project.given()
+    found = [project.attempt(one) for one in [*chosen, *([own] if own and own not in chosen else [])]]
+    return {
+        name: picture for one in found if not isinstance(one, FeatVizError) for name, picture in one.pictures.items()
+    }
 
 
 @cache

@@ -21,12 +21,15 @@ from featviz_core.about import About
 from featviz_core.catalog import abouts
 from featviz_core.drawing import Box, Mosaic
 from featviz_core.errors import FeatVizError
+from featviz_core.findings import Finding
+from pages._ui import project
 
 if TYPE_CHECKING:
     from pages._ui.cached import Look
     from pages._ui.pickers import Chosen
 
 Progress = Callable[[float, str], None]
+Part = Callable[[], None]
 _MOST_KEPT = 32  # slow answers
 
 
@@ -86,8 +89,58 @@ def _boxed(image: Image.Image, box: tuple[float, float, float, float]) -> Image.
 
 
 def error(error: FeatVizError) -> None:
-    """What happened, why, and what to do."""
+    """What happened, why, what to do, and the user's own lines that led there."""
     st.error("\n\n".join(part for part in (f"**{error.what}**", error.why, error.do) if part), icon=":material/error:")
+    if trace := getattr(error, "trace", ""):
+        st.code(trace, language="python", wrap_lines=True)
+
+
+def verdict(findings: Sequence[Finding]) -> None:
+    """All findings in one line: how many are wrong, and how many worth a look."""
+    wrong, doubtful = (sum(finding.severity == severity for finding in findings) for severity in ("fail", "warn"))
+    if wrong:
+        more = f", {doubtful} more {'is' if doubtful == 1 else 'are'} worth a look" if doubtful else ""
+        st.error(f"**{wrong} {'thing is' if wrong == 1 else 'things are'} wrong**{more}.", icon=":material/error:")
+    elif doubtful:
+        text = f"**{doubtful} {'thing is' if doubtful == 1 else 'things are'} worth a look**; nothing is plainly wrong."
+        st.warning(text, icon=":material/warning:")
+    else:
+        st.success("**Nothing is wrong** that these checks can see.", icon=":material/check_circle:")
+
+
+def findings(findings: Sequence[Finding]) -> None:
+    """Findings one below the other: what, where, by which numbers, and what to do about it."""
+    for finding in findings:
+        icon, color = _SEVERITIES[finding.severity]
+        with st.container(border=True):
+            where = f" :gray[· {finding.where}]" if finding.where else ""
+            st.markdown(f":{color}[{icon}] **{finding.title}**{where}")
+            if finding.detail:
+                st.markdown(finding.detail)
+            if finding.remedy:
+                st.markdown(f":material/build: {finding.remedy}")
+            if finding.evidence:
+                st.caption(
+                    " · ".join(f"{name.replace('_', ' ')}: {_short(value)}" for name, value in finding.evidence.items())
+                )
+
+
+_SEVERITIES = {
+    "fail": (":material/error:", "red"),
+    "warn": (":material/warning:", "orange"),
+    "note": (":material/info:", "blue"),
+    "ok": (":material/check_circle:", "green"),
+}
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_short(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_short, value)) or "none"
+    return str(value)
 
 
 def clickable(
@@ -132,7 +185,7 @@ def clickable_boxes(
     st.altair_chart(chart, width="content", key=key, on_select=clicked, alt=alt, theme=None)
 
 
-def tabs(parts: Mapping[str, Callable[[], None]]) -> None:
+def tabs(parts: Mapping[str, Part]) -> None:
     """The rest of a page, each part drawn only while it is open; which one is kept in the URL as `more`."""
     for tab, draw in zip(
         st.tabs(list(parts), key="more", bind="query-params", on_change="rerun"), parts.values(), strict=True
@@ -209,6 +262,9 @@ def manifest(chosen: Chosen, look: Look, **settings: Any) -> bytes:
 
 def snippet(chosen: Chosen, lines: str) -> None:
     """The same result without the app: `lines` go on from `model` and `images`."""
+    if chosen.model.experiment is not None:
+        _experiment_snippet(chosen, lines)
+        return
     options = f', weights="{chosen.model.weights}"' if chosen.model.weights else ""
     # File names are the visitor's: they may hold quotes.
     options += f", checkpoint={json.dumps(chosen.model.file, ensure_ascii=False)}" if chosen.model.file else ""
@@ -217,5 +273,21 @@ def snippet(chosen: Chosen, lines: str) -> None:
         "import featviz_core as fv\n\n"
         f'model = fv.load_model("{chosen.look().model.name}"{options})\n'
         f"images = model.preprocess(Image.open({json.dumps(chosen.path, ensure_ascii=False)}))\n{lines}",
+        language="python",
+    )
+
+
+def _experiment_snippet(chosen: Chosen, lines: str) -> None:
+    name, picture = json.dumps(chosen.model.file, ensure_ascii=False), json.dumps(chosen.path, ensure_ascii=False)
+    from_loader = chosen.picture_name in project.opened(project.projects()[chosen.model.file]).pictures
+    image = f"opened.pictures[{picture}].image" if from_loader else f"Image.open({picture})"
+    st.code(
+        ("" if from_loader else "from PIL import Image\n\n")
+        + "from featviz_core.experiment_file import open_experiment\n"
+        "from featviz_core.experiment_model import open_for_looking\n"
+        "import featviz_core as fv\n\n"
+        f"opened = open_for_looking(open_experiment({name}))\n"
+        f"model = opened.model({name})\n"
+        f"images = model.preprocess({image})\n{lines}",
         language="python",
     )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
 
 import featviz_core as fv
 from featviz_core.checklist.items import ITEMS
@@ -141,6 +142,23 @@ def one_logit():
     return experiment(model=model, loss_fn=nn.BCEWithLogitsLoss(), train_loader=batches, val_loader=batches)
 
 
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield from zip(*pictures(), strict=True)
+
+
+class Answers(nn.Module):
+    """Gives its scores beside something else."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.body, self.kind = net(), kind
+
+    def forward(self, x):
+        scores = self.body(x)
+        return {"dict": {"logits": scores, "features": x}, "tuple": (scores, x)}[self.kind]
+
+
 HEALTHY = {
     "plain": experiment,
     "without validation": lambda: experiment(val_loader=None),
@@ -157,6 +175,10 @@ HEALTHY = {
     "dict batches": dict_batches,
     "zero-initialised branch": zero_initialised_branch,
     "log-softmax": log_softmax,
+    "loader workers": lambda: experiment(train_loader=loader(num_workers=2, shuffle=True)),
+    "a stream": lambda: experiment(train_loader=DataLoader(Stream(), batch_size=6)),
+    "a dict of answers": lambda: experiment(model=Answers("dict")),
+    "a tuple of answers": lambda: experiment(model=Answers("tuple"), get_logits=lambda output: output[0]),
     "one logit": one_logit,
 }
 
@@ -355,7 +377,7 @@ class FailsLater:
         ({"train_epoch": boom}, "loss.decreases"),
         ({"evaluate": boom}, "training.curves"),
     ],
-    ids=str,
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else value,
 )
 def test_an_exception_is_evidence_on_one_item_and_the_report_is_complete(change, item):
     def make():
@@ -367,6 +389,20 @@ def test_an_exception_is_evidence_on_one_item_and_the_report_is_complete(change,
     assert "boom" in report[item].summary
     failed = [verdict.id for verdict in report.items if verdict.status == "fail" and not verdict.explained_by]
     assert failed == [item]
+
+
+class FailsAtTheSixth:
+    """Works for as long as the first items look at it."""
+
+    def __iter__(self):
+        yield from [pictures(6)] * 5
+        raise ValueError("boom")
+
+
+def test_an_exception_that_comes_up_later_is_not_lost():
+    report = run(lambda: experiment(train_loader=FailsAtTheSixth()))
+    assert report.root_cause == "data.range"
+    assert "boom" in report["data.range"].summary
 
 
 def test_mixed_up_labels_that_break_the_loss_are_the_root_and_not_the_loss():

@@ -48,6 +48,7 @@ def test_a_page_opens_and_explains_itself(path: str, open_page: OpenPage) -> Non
         app.session_state["more"] = tab
         app.run()
         assert not app.exception, (tab, app.exception)
+        assert [part.label for part in app.tabs if part.children] == [tab]
         assert not unexplained(app), tab
 
 
