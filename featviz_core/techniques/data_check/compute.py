@@ -1,0 +1,152 @@
+"""The data check: one pass over each loader, then every verdict from what the pass left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featviz_core.borrowing import Model, borrowed
+from featviz_core.errors import ExperimentError
+from featviz_core.experiment import Experiment, Factory, fresh, own_randomness
+from featviz_core.experiment_file import open_experiment
+from featviz_core.techniques.data_check.collect import Unpack, collect
+from featviz_core.techniques.data_check.disagreement import Features
+from featviz_core.techniques.data_check.normalizations import Stated
+from featviz_core.techniques.data_check.reading import pair_of
+from featviz_core.techniques.data_check.result import DataCheck
+from featviz_core.techniques.data_check.verdicts import Progress, Verdicts
+
+_PASS = 0.9  # of the time, for the progress bar
+
+
+def check_dataloader(
+    loader: Iterable[Any],
+    *,
+    num_batches: int | None = 3,
+    validation: Iterable[Any] | None = None,
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    model: Model | None = None,
+    unpack: Unpack | None = None,
+    normalization: Stated | None = None,
+    clean_train: Any = None,
+    progress: Progress | None = None,
+) -> DataCheck:
+    """Is what these loaders give what a model should learn from?
+
+    Looks at the first `num_batches` of `loader` (training) and of `validation`, at all of them for None, in one pass
+    each; of a picture it keeps some numbers, two hashes of 64 bits and a grey thumbnail of 16×16. `unpack(batch)`
+    gives (images, targets) where a batch is no pair; `normalization` is the (mean, std) that the pipeline is meant to
+    use. With a `model`, any that can look at these pictures, labels that its features speak against are looked for
+    among the first 4,000. `num_classes` is C where no `class_names` say it.
+
+    A batch that raises is a finding. The loaders, the model and all random numbers are left as they were; workers of
+    the loader are started anew. Augmented pictures match none of their copies: for those, entries of the data set and
+    files are compared, and pictures without augmentation, read in a pass of their own from `clean_train` (a data set
+    with the same entries) or from what a torchvision transform leaves without its random steps.
+
+    Raises `ExperimentError` for an empty training loader and for batches that hold no pictures, `ModelError` where
+    the model cannot look at them.
+    """
+    report = _Report(progress, [loader] if validation is None else [loader, validation], num_batches)
+    unpack_batch: Unpack = partial(pair_of, unpack=unpack)
+    features = Features(model) if model is not None else None
+    with own_randomness():
+        splits = []
+        for name, own in zip(("train", "validation"), report.loaders, strict=False):
+            look = features.see if features is not None and name == "train" else _nothing
+            splits.append(
+                collect(name, own, unpack_batch, num_batches=num_batches, tell=partial(report.batch, name), also=look)
+            )
+        if not len(splits[0]) and not splits[0].failures:
+            raise ExperimentError(
+                "The training loader gave no batch.", do="Check its data set, its sampler and `drop_last`."
+            )
+        return Verdicts(
+            splits, unpack_batch, num_classes, class_names, normalization, features, clean_train, report.step
+        ).result()
+
+
+def check_experiment_data(
+    make_experiment: Factory | str,
+    *,
+    num_batches: int | None = 3,
+    model: bool | Model = False,
+    progress: Progress | None = None,
+) -> DataCheck:
+    """Is what an experiment's loaders give what its model should learn from?
+
+    `make_experiment` is a factory, or a text that `open_experiment` understands. `model=True` judges labels by the
+    features of the experiment's own model, which makes sense for a trained one; another model may be given instead.
+
+    Raises `ExperimentError` as `check_dataloader` does, and where the factory fails.
+    """
+    factory = open_experiment(make_experiment) if isinstance(make_experiment, str) else make_experiment
+    with own_randomness():
+        experiment = fresh(factory)
+        judge = experiment.model if model is True else None if model is False else model
+        return check_dataloader(
+            experiment.train_loader,
+            num_batches=num_batches,
+            validation=experiment.val_loader,
+            num_classes=_outputs(experiment),
+            class_names=experiment.class_names,
+            model=judge,
+            unpack=experiment.unpack,
+            normalization=experiment.normalization,
+            clean_train=experiment.clean_train,
+            progress=progress,
+        )
+
+
+def _outputs(experiment: Experiment) -> int | None:
+    """C, by the model's answer to two pictures; None where loader or model fail, which is told elsewhere."""
+    try:
+        images, _ = next(experiment.pairs(experiment.train_loader))
+        with borrowed(experiment.model) as model, torch.no_grad():
+            logits = experiment.logits(model(images[:2]))
+    except Exception:  # noqa: BLE001 - user code
+        return None
+    return int(logits.shape[1]) if logits.ndim == 2 else None
+
+
+def _nothing(_images: Tensor, _labels: NDArray[np.int64]) -> None:
+    """What is done with a batch where no model looks at it."""
+
+
+class _Report:
+    """Says how far the passes are."""
+
+    def __init__(self, progress: Progress | None, loaders: list[Iterable[Any]], num_batches: int | None) -> None:
+        self.loaders = loaders
+        self._progress = progress
+        self._sizes = [_batches(loader, num_batches) for loader in loaders]
+        self._done = 0
+
+    def batch(self, name: str, number: int) -> None:
+        """`number` batches of a split have come."""
+        if self._progress is None:
+            return
+        self._done += 1
+        known = None not in self._sizes
+        share = self._done / max(1, sum(size or 0 for size in self._sizes)) if known else 1 - 0.98**self._done
+        self._progress(min(share, 1.0) * _PASS, f"{name}: batch {number}")
+
+    def step(self, fraction: float, text: str) -> None:
+        """After the passes: `fraction` in [0, 1] of what is left."""
+        if self._progress is not None:
+            self._progress(_PASS + (1 - _PASS) * fraction, text)
+
+
+def _batches(loader: Any, num_batches: int | None) -> int | None:
+    try:
+        length = len(loader)
+    except (TypeError, NotImplementedError):
+        return num_batches
+    return length if num_batches is None else min(length, num_batches)

@@ -1,0 +1,96 @@
+"""Is what the loaders give what one thinks they give? Verdicts, batches in numbers, pictures to look at."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+
+from featviz_core.about import About
+from pages._ui import show
+from pages.debug_training._data_check import loading, pictures, sources, values
+from pages.debug_training._data_check.sources import Checked, Source
+
+_FEW = "first batches"
+_AMOUNTS = {_FEW: 3, "everything": None}
+
+
+def page() -> None:
+    about = show.header("data_check")
+    source = sources.pick()
+    if source is None:
+        show.tabs({"How to read this": partial(show.how_to_read, about)})
+        return
+    num_batches, judged = controls(source)
+    checked = source.check(num_batches, judged=judged)
+    if checked is not None:
+        verdicts(checked)
+    show.tabs(parts(about, source, checked, num_batches))
+
+
+def controls(source: Source) -> tuple[int | None, bool]:
+    """How much is looked at, and whether a model judges the labels."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+        amount = st.segmented_control(
+            "Look at",
+            list(_AMOUNTS),
+            default=_FEW,
+            required=True,
+            key="amount",
+            bind="query-params",
+            help="Three batches take a moment. Everything finds duplicates, leaks and missing classes for sure.",
+        )
+        judged = st.toggle(
+            "Doubt labels by a model",
+            key="judged",
+            bind="query-params",
+            disabled=not sources.can_be_judged(source),
+            help="Lists pictures whose label the model's features speak against: the experiment's own model, or for "
+            "class folders the one in the sidebar (not an experiment's). It should be trained on such pictures.",
+        )
+    return _AMOUNTS[amount], judged and sources.can_be_judged(source)
+
+
+def verdicts(checked: Checked) -> None:
+    """The verdict, what was looked at, the findings, and the article's table."""
+    check = checked.check
+    show.verdict(check.findings)
+    seen = [
+        f"{split.pictures:,} {split.name} pictures in {split.batches:,} batches"
+        + ("" if split.complete else ", not all")
+        for split in check.splits
+    ]
+    st.caption(f"Looked at {'; '.join(seen)}, in {sum(check.seconds.values()):.1f} s. {check.normalization.text}")
+    show.findings(check.findings)
+    if checked.unreadable:
+        with st.expander(f"Left out because they cannot be read: {len(checked.unreadable):,}"):
+            st.dataframe([{"file": one.name, "reason": one.reason} for one in checked.unreadable], hide_index=True)
+    if checked.skipped:
+        with st.expander(f"Files that are no pictures of a class folder: {len(checked.skipped):,}"):
+            st.dataframe([{"file": name} for name in checked.skipped], hide_index=True)
+    values.first_batches(check)
+
+
+def parts(about: About, source: Source, checked: Checked | None, num_batches: int | None) -> dict[str, show.Part]:
+    """The tabs: what was found first, then what is measured by itself."""
+    found: dict[str, show.Part] = {}
+    if checked is not None:
+        found |= {
+            "Pictures": partial(pictures.samples, checked.check),
+            "Classes": partial(values.classes, checked.check),
+            "Values": partial(values.channels, checked.check),
+            "Odd pictures": partial(pictures.odd, checked.check),
+            "Duplicates": partial(pictures.duplicates, checked.check),
+        }
+    if source.project is not None:
+        found |= {
+            "Augmentation": partial(loading.augmentation, source.project),
+            "Loader speed": partial(loading.speed, source.project),
+        }
+    found["How to read this"] = partial(show.how_to_read, about)
+    if checked is not None:
+        found["Take away"] = partial(values.take_away, source, checked.check, num_batches)
+    return found
+
+
+page()
