@@ -1,0 +1,115 @@
+"""What a few training steps did to every parameter, as numbers that can be kept, drawn and sent."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from featviz_core.findings import Finding
+from featviz_core.techniques.gradient_flow.result import GradientFlow, plain
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One parameter in the books: of the model, of the optimiser, or of both.
+
+    `parameter`: its name; `layer`: the module that owns it; `in_model`: False for a tensor that only the optimiser
+    holds; `in_optimizer`: how often it is held, 1 being right for a parameter that learns; `requires_grad`: whether it
+    wants a gradient; `gradients`: how many came in, and `nonzero` how many of them were not all zero; `leftover`: the
+    largest norm of an old gradient that was still there when a new one came in, relative to the new one; `moved`:
+    whether it is another after these steps; `learning_rate`: what the optimiser has for it, 0 where it has nothing;
+    `mode`: in which its layer ran: "train", "eval", "both", or "" where it never ran.
+    """
+
+    parameter: str
+    layer: str
+    shape: tuple[int, ...]
+    in_model: bool
+    in_optimizer: int
+    requires_grad: bool
+    gradients: int
+    nonzero: int
+    leftover: float
+    moved: bool
+    learning_rate: float
+    mode: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GradientHistory:
+    """How an experiment's gradients and weights went through a few training steps.
+
+    `parameters`: names in network order, as in `first`: the gradient flow of the first batch, before any step.
+    `gradient_norms (steps, parameters)`: ‖g‖ of the gradient that came in (the largest, where several did), NaN where
+    none came, infinite where one held NaN or infinity; `update_ratios (steps, parameters)`: ‖Δw‖/‖w‖ of a whole step,
+    NaN where ‖w‖ is 0 or no number.
+    `losses (steps,)`: as far as the loop gives them, else NaN. `optimizer_steps`: how often the optimiser stepped.
+    `ledger`: one row for each parameter of the model, then for tensors that only the optimiser holds.
+    """
+
+    parameters: tuple[str, ...]
+    gradient_norms: NDArray[np.float64]
+    update_ratios: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    optimizer_steps: int
+    ledger: tuple[LedgerRow, ...]
+    first: GradientFlow
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """How many batches the loop went through."""
+        return len(self.losses)
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """The parameters that mix inputs into outputs: limits on update ratios are for these."""
+        return tuple(parameter.parameter for parameter in self.first.parameters if parameter.is_matrix)
+
+    def frame(self) -> pd.DataFrame:
+        """How large were gradient and update in each step? `step parameter layer gradient_norm update_ratio`, one row
+        for each step (from 0) and parameter."""
+        count = len(self.parameters)
+        return pd.DataFrame(
+            {
+                "step": np.repeat(np.arange(self.steps), count),
+                "parameter": list(self.parameters) * self.steps,
+                "layer": [name.rpartition(".")[0] for name in self.parameters] * self.steps,
+                "gradient_norm": self.gradient_norms.reshape(-1),
+                "update_ratio": self.update_ratios.reshape(-1),
+            }
+        )
+
+    def ledger_frame(self) -> pd.DataFrame:
+        """Which parameter is held, wants a gradient, gets one and moves? One row for each `LedgerRow`."""
+        return pd.DataFrame([asdict(row) for row in self.ledger], columns=list(LedgerRow.__dataclass_fields__))
+
+    def update_ratio(self, parameters: Sequence[str]) -> dict[str, float]:
+        """The median of ‖Δw‖/‖w‖ over the steps for each of these parameters; NaN where it never was a number."""
+        found: dict[str, float] = {}
+        for name in parameters:
+            column = self.update_ratios[:, self.parameters.index(name)]
+            known = column[np.isfinite(column)]
+            found[name] = float(np.median(known)) if known.size else math.nan
+        return found
+
+    def to_json(self) -> str:
+        """Everything but the first batch as JSON; `null` where there is no number."""
+        content: dict[str, Any] = {
+            "schema": 1,
+            "parameters": self.parameters,
+            "losses": self.losses,
+            "gradient_norms": self.gradient_norms,
+            "update_ratios": self.update_ratios,
+            "optimizer_steps": self.optimizer_steps,
+            "ledger": [asdict(row) for row in self.ledger],
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+        return json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
