@@ -1,13 +1,15 @@
 """Long work in a process of its own: `python -m featviz_core.worker`.
 
 It reads one request from standard input and writes what happens to standard output, as length-prefixed pickles:
-`("progress", fraction, text)` any number of times, then `("result", value)`, `("error", FeatVizError)` or
-`("crash", traceback)`. When standard input ends, its owner is gone, and so is it, with every process it started.
+`("progress", fraction, text)` any number of times, and `("part", value)` where the work has a parameter `part` to be
+told what is done so far; then `("result", value)`, `("error", FeatVizError)` or `("crash", traceback)`. When standard
+input ends, its owner is gone, and so is it, with every process it started.
 Whatever the work prints goes to standard error.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import signal
@@ -58,6 +60,8 @@ def main() -> None:
     try:
         module, name = function.split(":")
         work = getattr(import_module(module), name)
+        if "part" in inspect.signature(work).parameters:
+            options["part"] = lambda value: tell("part", value)
         tell("result", work(*args, progress=lambda done, text: tell("progress", done, text), **options))
     except FeatVizError as error:
         tell("error", error)

@@ -18,6 +18,12 @@ def double(value: int, *, progress: Any, add: int = 0) -> int:
     return 2 * value + add
 
 
+def count(to: int, *, progress: Any, part: Any) -> str:
+    for number in range(to):
+        part(number)
+    return "counted"
+
+
 def refuse(*, progress: Any) -> None:
     raise ImageError("No.", do="Try another.")
 

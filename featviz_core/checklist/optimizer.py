@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from featviz_core.checklist.exhibits import measured
 from featviz_core.checklist.probe import Broken, Check, Probe
 from featviz_core.checklist.report import Verdict
 from featviz_core.watch import Watch
@@ -29,7 +30,7 @@ def gradients(probe: Probe) -> Verdict:
             "fail",
             f"Gradients of earlier steps are still there when new ones come in, in {len(old)} parameters.",
             "proven",
-            evidence | {"old_gradient_relative_to_new (healthy: 0)": worst},
+            evidence | {"old gradient relative to new": measured(worst, 0)},
             "Call `optimizer.zero_grad()` once for every `optimizer.step()`, before `backward()`.",
         )
     cut = [name for name, record in trainable.items() if record.called and not record.gradients]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from featviz_core.checklist.exhibits import Exhibit, Trial
 from featviz_core.checklist.items import EXPLAINS, ITEMS, STAGES
 
 Status = Literal["pass", "warn", "fail", "not_run"]
@@ -21,8 +22,11 @@ SIGNS: dict[str, str] = {"pass": "✓", "warn": "!", "fail": "✗", "not_run": "
 class Verdict:
     """What became of one item.
 
-    `grade` says how certain it is, None where not run; `evidence` holds numbers with their healthy range;
-    `harmless`: a proven mistake without measurable effect here; `explained_by`: the item whose fail explains this one.
+    `grade` says how certain it is, None where not run; `evidence` holds numbers, with their healthy range where they
+    have one (`exhibits.measured`); `harmless`: a proven mistake without measurable effect here; `explained_by`: the
+    item whose fail explains this one. `remedy` says what to do and `fix` shows it, a few lines of Python; `exhibits`
+    are to be looked at, `trials` are the short experiments that confirmed it. `query` opens the technique's page on
+    the evidence, such as `{"layer": "features.3"}`.
     """
 
     id: str
@@ -33,6 +37,10 @@ class Verdict:
     remedy: str = ""
     harmless: bool = False
     explained_by: str | None = None
+    fix: str = ""
+    exhibits: tuple[Exhibit, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    query: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -69,7 +77,7 @@ class ChecklistReport:
 
     def to_json(self) -> str:
         """The report for programs, schema 1."""
-        items = [{"id": v.id, "title": v.title} | asdict(v) for v in self.items]
+        items = [_for_programs(v) for v in self.items]
         content = {"schema": SCHEMA, "seconds": round(self.seconds, 2), "root_cause": self.root_cause, "items": items}
         return json.dumps(content, indent=2, ensure_ascii=False, default=_plain)
 
@@ -121,6 +129,22 @@ def explained(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
     return tuple(map(explain, verdicts))
 
 
+def _for_programs(v: Verdict) -> dict[str, Any]:
+    """The documented keys. What is only to be looked at stays out; what was tried is evidence."""
+    tried = {"tried": [asdict(trial) for trial in v.trials]} if v.trials else {}
+    return {
+        "id": v.id,
+        "title": v.title,
+        "status": v.status,
+        "grade": v.grade,
+        "harmless": v.harmless,
+        "summary": v.summary,
+        "evidence": {**v.evidence, **tried},
+        "remedy": "\n\n".join(filter(None, (v.remedy, v.fix))),
+        "explained_by": v.explained_by,
+    }
+
+
 def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)
 
@@ -130,16 +154,36 @@ def _shown(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return ", ".join(_shown(item) for item in value[:8]) + (" …" if len(value) > 8 else "")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(inner)}" for name, inner in value.items())
     return str(value)
 
 
-def evidence_rows(verdict: Verdict) -> list[tuple[str, str]]:
-    """The evidence as (name, value) in words."""
-    return [(name.replace("_", " "), _shown(value)) for name, value in verdict.evidence.items()]
+def evidence_rows(verdict: Verdict) -> list[tuple[str, str, str]]:
+    """The evidence in words: what was measured, its value, and where it is healthy, empty where nobody said."""
+    rows: list[tuple[str, str, str]] = []
+    for name, value in verdict.evidence.items():
+        if isinstance(value, Mapping) and set(value) == {"value", "healthy"}:
+            rows.append((name.replace("_", " "), _shown(value["value"]), _healthy(value["healthy"])))
+        else:
+            rows.append((name.replace("_", " "), _shown(value), ""))
+    return rows
+
+
+def _healthy(limits: Any) -> str:
+    if not isinstance(limits, list | tuple):
+        return _shown(limits)
+    low, high = limits
+    if low is None:
+        return f"at most {_shown(high)}"
+    return f"at least {_shown(low)}" if high is None else f"{_shown(low)} to {_shown(high)}"
 
 
 def _evidence_lines(verdict: Verdict) -> list[str]:
-    return [f"- {name}: {value}" for name, value in evidence_rows(verdict)]
+    return [
+        f"- {name}: {value}" + (f" (healthy: {healthy})" if healthy else "")
+        for name, value, healthy in evidence_rows(verdict)
+    ]
 
 
 def _cell(text: str) -> str:
@@ -147,7 +191,10 @@ def _cell(text: str) -> str:
 
 
 def _row(v: Verdict) -> str:
-    details = "".join(f"<dt>{html.escape(n)}</dt><dd>{html.escape(x)}</dd>" for n, x in evidence_rows(v))
+    details = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(f'{value} (healthy: {healthy})' if healthy else value)}</dd>"
+        for name, value, healthy in evidence_rows(v)
+    )
     remedy = f'<p class="remedy">{html.escape(v.remedy)}</p>' if v.remedy and v.status in ("warn", "fail") else ""
     because = f"<p>Explained by: {html.escape(ITEMS[v.explained_by].title)}</p>" if v.explained_by else ""
     grade = v.grade or "not run"

@@ -27,12 +27,14 @@ def run_checklist(
     items: Collection[str] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    part: Callable[[Verdict], None] | None = None,
 ) -> ChecklistReport:
     """Why doesn't it train? Fifteen items from data to convergence, each on fresh copies from the factory.
 
     `make_experiment()` gives fresh, equal experiments; it is called several times, with Python's, NumPy's and torch's
     random numbers started from `seed` (the caller's go on undisturbed). `items` names the ids to run, by default all.
     An exception in the model, the loss or the loop is evidence on an item; `progress(fraction, text)` may raise.
+    `part(verdict)` is told each verdict as it comes, before it is known which explains which.
 
     Raises `ExperimentError` for an unknown item or budget or a factory that gives no experiment, `DeviceError` for an
     unknown device; what the factory itself raises is passed on.
@@ -50,13 +52,24 @@ def run_checklist(
                 progress(number / len(ITEMS), ITEMS[item].title)
             verdicts[item] = Verdict(item, "not_run", "Not asked for.")
             if item in wanted:
+                before = dict(verdicts)
                 _judge(item, probe, verdicts)
+                if part is not None:
+                    # A check may have found evidence on an earlier item, too.
+                    for verdict in [v for v in verdicts.values() if v is not before[v.id]]:
+                        part(verdict)
     return ChecklistReport(explained(list(verdicts.values())), time.perf_counter() - started)
 
 
-def check_file(spec: str, *, progress: Progress | None = None, **options: object) -> ChecklistReport:
+def check_file(
+    spec: str,
+    *,
+    progress: Progress | None = None,
+    part: Callable[[Verdict], None] | None = None,
+    **options: object,
+) -> ChecklistReport:
     """`run_checklist` on `FILE[:FUNCTION]` or a demo's name."""
-    return run_checklist(open_experiment(spec), progress=progress, **options)  # type: ignore[arg-type]
+    return run_checklist(open_experiment(spec), progress=progress, part=part, **options)  # type: ignore[arg-type]
 
 
 def _judge(item: str, probe: Probe, verdicts: dict[str, Verdict]) -> None:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,8 @@ import streamlit as st
 from featviz_core.errors import FeatVizError
 from featviz_core.worker import receive, send
 from pages._ui import show
+
+Draw = Callable[[list[Any]], None]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SLOTS = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
@@ -41,13 +43,14 @@ class WorkerCrash(RuntimeError):
 
 @dataclass(eq=False)
 class Job:
-    """One piece of work: how far it is, and what became of it."""
+    """One piece of work: how far it is, what is done so far, and what became of it."""
 
     key: Hashable
     request: tuple[str, tuple[Any, ...], dict[str, Any]]
     id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     fraction: float = 0.0
     text: str = "Waiting for a free processor …"
+    parts: list[Any] = field(default_factory=list)
     result: Any = None
     error: BaseException | None = None
     done: bool = False
@@ -103,6 +106,9 @@ class Job:
                 if kind == "progress":
                     self.fraction, self.text = content
                     continue
+                if kind == "part":
+                    self.parts.append(content[0])
+                    continue
                 if kind == "result":
                     self.result = content[0]
                 else:
@@ -127,25 +133,53 @@ def ask(key: Hashable, function: str, *args: Any, start: str, help: str | None =
     None until then. Remembered for the session under `key`, which has to name everything that matters. The function
     gets `progress(fraction, text)` too. Arguments and result travel between processes, so they must be picklable.
     """
+    if key not in _answers() and _job_of(key) is None:
+        place = st.empty()
+        if not place.button(start, type="primary", icon=":material/play_arrow:", key=f"start {function}", help=help):
+            return None
+        place.empty()
+        begin(key, function, *args, **options)
+    return answer(key)
+
+
+def begin(key: Hashable, function: str, *args: Any, **options: Any) -> None:
+    """Start the work without asking, as `ask` does; a function with a parameter `part` may tell what is done so far."""
+    job = Job(key, (function, args, options))
+    with _guard:
+        _jobs[job.id] = job
+        if not any(thread.name == "job reaper" for thread in threading.enumerate()):
+            threading.Thread(target=_reap, name="job reaper", daemon=True).start()
+    st.session_state.setdefault("jobs", {})[key] = job.id
+    st.query_params[_PARAMETER] = job.id
+    job.start()
+
+
+def answer(key: Hashable, draw: Draw | None = None) -> Any:
+    """What came of the work that was begun under `key`; None as long as it runs, after a stop and after a failure.
+
+    Meanwhile its progress stands here, and below it what `draw(parts)` makes of what is done so far.
+    """
     answers = _answers()
     if key in answers:
         return answers[key]
     job = _job_of(key)
     if job is None:
-        place = st.empty()
-        if not place.button(start, type="primary", icon=":material/play_arrow:", key=f"start {function}", help=help):
-            return None
-        place.empty()
-        job = _begin(Job(key, (function, args, options)))
+        return None
     if job.error is None:
-        _progress(job.id)
+        _progress(job.id, draw)
         return None
     _forget(job)
     if not isinstance(job.error, FeatVizError):
         raise job.error
     show.error(job.error)
-    st.button("Try again", icon=":material/refresh:", key=f"again {function}", help="Clears this message.")
+    st.button("Try again", icon=":material/refresh:", key=f"again {job.request[0]}", help="Clears this message.")
     return None
+
+
+def in_address() -> Hashable:
+    """The key of the work in the address, which a reload has to find again; None where there is none."""
+    job = _jobs.get(st.query_params.get(_PARAMETER, ""))
+    return job.key if job else None
 
 
 def again(key: Hashable) -> None:
@@ -158,16 +192,6 @@ def again(key: Hashable) -> None:
 def _answers() -> dict[Hashable, Any]:
     kept: dict[Hashable, Any] = st.session_state.setdefault("answers of jobs", {})
     return kept
-
-
-def _begin(job: Job) -> Job:
-    with _guard:
-        _jobs[job.id] = job
-        if not any(thread.name == "job reaper" for thread in threading.enumerate()):
-            threading.Thread(target=_reap, name="job reaper", daemon=True).start()
-    st.query_params[_PARAMETER] = job.id
-    job.start()
-    return job
 
 
 def _job_of(key: Hashable) -> Job | None:
@@ -191,7 +215,7 @@ def _forget(job: Job) -> None:
 
 
 @st.fragment(run_every=_POLL_SECONDS)
-def _progress(job_id: str) -> None:
+def _progress(job_id: str, draw: Draw | None) -> None:
     job = _jobs.get(job_id)
     if job is None:
         st.rerun()
@@ -212,6 +236,8 @@ def _progress(job_id: str) -> None:
             args=(job,),
             help="Ends this work now.",
         )
+    if draw is not None:
+        draw(list(job.parts))
 
 
 def _reap() -> None:

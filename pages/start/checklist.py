@@ -114,9 +114,10 @@ def line(item: Item, verdict: Verdict | None) -> None:
         st.markdown(f":gray[{item.question}]")
         if verdict.grade is not None:
             st.markdown(f"Certainty: **{verdict.grade}**, {_GRADES[verdict.grade]}.")
-        rows = [(name, value) for name, value in evidence_rows(verdict) if name != "trace"]
+        rows = [row for row in evidence_rows(verdict) if row[0] != "trace"]
         if rows:
-            st.table(dict(zip(("", "measured"), map(list, zip(*rows, strict=True)), strict=True)), hide_index=True)
+            columns = map(list, zip(*rows, strict=True))
+            st.table(dict(zip(("", "measured", "healthy"), columns, strict=True)), hide_index=True)
         if trace := verdict.evidence.get("trace"):
             st.code(trace, language=None)
         if verdict.remedy and verdict.status in ("warn", "fail"):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import featviz_core as fv
 from featviz_core.__main__ import main
+from featviz_core.checklist.exhibits import Bars, Trial, measured, pictures
 from featviz_core.checklist.items import EXPLAINS, ITEMS
-from featviz_core.checklist.report import ChecklistReport, Verdict, explained
+from featviz_core.checklist.report import ChecklistReport, Verdict, evidence_rows, explained
+from tests.toy_experiments import experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,6 +78,43 @@ def test_json():
     }  # fmt: skip
 
 
+def test_what_is_to_be_looked_at_stays_out_of_the_json_and_what_was_tried_is_evidence():
+    trial = Trial("a tenth of the learning rate", "lr=0.01", "loss after 40 steps", 9.5, 0.1, True)
+    pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    found = replace(
+        report(),
+        items=(
+            Verdict(
+                "loss.value",
+                "warn",
+                "Odd.",
+                "heuristic",
+                {"loss": measured(3.0, (0.5, 2.0)), "least": measured(1.0, (2.0, None)), "left": measured(0.1, 0)},
+                remedy="Divide.",
+                fix="loss = loss / 2",
+                exhibits=(Bars("b", {"a": 1.0}), pictures("p", [pixels], ["one"])),
+                trials=(trial,),
+            ),
+        ),
+    )
+    (item,) = json.loads(found.to_json())["items"]
+    assert list(item) == [
+        "id", "title", "status", "grade", "harmless", "summary", "evidence", "remedy", "explained_by",
+    ]  # fmt: skip
+    assert item["evidence"]["loss"] == {"value": 3.0, "healthy": [0.5, 2.0]}
+    assert item["evidence"]["tried"] == [asdict(trial)]
+    assert item["remedy"] == "Divide.\n\nloss = loss / 2"
+    assert evidence_rows(found["loss.value"]) == [
+        ("loss", "3", "0.5 to 2"),
+        ("least", "1", "at least 2"),
+        ("left", "0.1", "0"),
+    ]
+    (picture,) = found["loss.value"].exhibits[1].files
+    opened = np.asarray(Image.open(io.BytesIO(picture)))
+    assert (opened[::48, ::48] == pixels).all()
+    assert opened.shape == (96, 96, 3)
+
+
 class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -106,6 +150,15 @@ def test_markdown_tables_hold_together():
     assert {row.count("|") for row in rows} == {5}
     assert len(rows) == 15 + 2 * 5
     assert "- number of things: 3" in text
+
+
+def test_each_verdict_is_told_as_it_comes():
+    told: list[Verdict] = []
+    asked = ["data.labels", "loss.value"]
+    found = fv.run_checklist(lambda: experiment(loss_fn=lambda *_: 1 / 0), items=asked, part=told.append)
+    assert [verdict.id for verdict in told] == asked
+    assert told[1].summary == found["loss.value"].summary
+    assert [verdict.id for verdict in found.items if verdict.summary != "Not asked for."] == asked
 
 
 # The command line

@@ -54,6 +54,12 @@ def test_an_answer_comes_back_and_printing_does_not_disturb_it():
     assert (job.fraction, job.text) == (0.5, "half way")
 
 
+def test_what_is_done_so_far_comes_in_parts():
+    job = started("count", 3)
+    until(lambda: job.done, "the end")
+    assert (job.parts, job.result) == ([0, 1, 2], "counted")
+
+
 def test_errors_for_people_come_back_as_they_are():
     job = started("refuse")
     until(lambda: job.done, "the end")
