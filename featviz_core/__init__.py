@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from featviz_core.models import LoadedModel as LoadedModel
     from featviz_core.models import load_model as load_model
     from featviz_core.models import top_classes as top_classes
+    from featviz_core.runs import Role as Role
+    from featviz_core.runs import Run as Run
+    from featviz_core.runs import follow_run as follow_run
+    from featviz_core.runs import read_run as read_run
+    from featviz_core.runs import read_runs as read_runs
     from featviz_core.seen import model_input as model_input
 
 __version__ = "0.1.0"
@@ -27,8 +32,13 @@ _PLACES = {
     "Experiment": "experiment",
     "FeatVizError": "errors",
     "LoadedModel": "models",
+    "Role": "runs",
+    "Run": "runs",
+    "follow_run": "runs",
     "load_model": "models",
     "model_input": "seen",
+    "read_run": "runs",
+    "read_runs": "runs",
     "run_checklist": "checklist",
     "top_classes": "models",
 }

@@ -10,7 +10,8 @@ are and catch nothing else, so a bug stays visible as a bug.
     │   ├── CheckpointError   a checkpoint file cannot be read, trusted or fitted to the model
     │   └── LayerError        a layer does not exist, is never called, or gives nothing that can be shown
     ├── DeviceError       the chosen device is not there, or ran out of memory
-    └── ExperimentError   an experiment, its file or its data cannot be used
+    ├── ExperimentError   an experiment, its file or its data cannot be used
+    └── RunError          the log of a training run cannot be read or written
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ class ExperimentError(FeatVizError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_experiment_error, (self.what, self.why, self.do, self.trace)
+
+
+class RunError(FeatVizError):
+    """The log of a training run cannot be read or written."""
 
 
 def _rebuild_experiment_error(what: str, why: str, do: str, trace: str) -> ExperimentError:

@@ -1,0 +1,103 @@
+"""A run that is still growing: what is new is read, and nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from featviz_core.errors import RunError
+from featviz_core.runs.draft import Draft
+from featviz_core.runs.layout import Rename, RunFiles, runs_in
+from featviz_core.runs.roles import Wanted
+from featviz_core.runs.run import Damage, Run
+from featviz_core.runs.sources import EVENTS, LINES, TABLES, WANDB, Files, Source, sources_of
+from featviz_core.zip_files import shown
+
+
+class Log(Protocol):
+    """One file of a run, read as far as it has grown."""
+
+    def read(self, draft: Draft) -> None:
+        """Put what is new in the file into `draft`."""
+
+    def damage(self, *, growing: bool) -> Iterator[Damage]:
+        """What could not be read. An unfinished end is none as long as the file is `growing`."""
+
+
+# By how a file's name ends: where its reader is. Imported when needed, because TensorBoard's takes a second.
+_READERS = ((WANDB, "wandb_file:WandbFile"), (TABLES, "tables:Table"), (LINES, "lines:Lines"))
+_EVENTS = "events:EventFile"
+
+
+def _log(source: Source, rename: Rename) -> Log:
+    base = source.base.lower()
+    places = [place for ending, place in _READERS if base.endswith(ending)]
+    module, _, name = (_EVENTS if EVENTS in base else places[0]).partition(":")
+    log: Log = getattr(import_module(f"featviz_core.runs.{module}"), name)(source, rename)
+    return log
+
+
+class Follower:
+    """Reads one run again and again; each `update` reads only what was written since the last.
+
+    `find` gives the run's files as they are now.
+    """
+
+    def __init__(self, find: Callable[[], RunFiles], names: Mapping[str, Wanted] | None) -> None:
+        self._find, self._names = find, names
+        self._draft = Draft(find().name)
+        self._logs: dict[str, Log] = {}
+
+    def update(self, *, finished: bool = False) -> Run:
+        """The run as it is now. `finished`: nobody writes any more, so an unfinished end is damage.
+
+        Raises `RunError` where the log cannot be read, or is none.
+        """
+        for source, rename in self._find().parts:
+            if source.name not in self._logs:
+                self._logs[source.name] = _log(source, rename)
+        for log in self._logs.values():
+            log.read(self._draft)
+        return self._draft.run(self._damage(finished), self._names)
+
+    def _damage(self, finished: bool) -> list[Damage]:
+        newest = next(reversed(self._logs), "")
+        return [one for name, log in self._logs.items() for one in log.damage(growing=not finished and name == newest)]
+
+
+def follow_run(path: str | Path, *, names: Mapping[str, Wanted] | None = None) -> Follower:
+    """How does a training go that is still running? `.update()` gives the `Run` so far, as often as it is called.
+
+    Arguments and errors as for `read_run`.
+    """
+    return Follower(partial(only_run, path), names)
+
+
+def only_run(files: Files) -> RunFiles:
+    """The one run in `files`. Raises `RunError` where there is none, or several."""
+    found = all_runs(files)
+    if len(found) == 1:
+        return found[0]
+    some = ", ".join(shown(run.name) for run in found[:5]) + (" …" if len(found) > 5 else "")
+    why = f"Expected one, got {some}."
+    raise RunError(f"{shown(_title(files))} holds {len(found)} runs.", why=why, do="Choose one, or use `read_runs`.")
+
+
+def all_runs(files: Files) -> list[RunFiles]:
+    """The runs in `files`, by name. Raises `RunError` where there is none."""
+    found = [replace(run, name=run.name or _title(files)) for run in runs_in(sources_of(files))]
+    if not found:
+        raise RunError(
+            f"{shown(_title(files))} holds no log of a training run.",
+            why="Expected TensorBoard event files, a .csv, .tsv or .jsonl file, or W&B's .wandb file.",
+        )
+    return found
+
+
+def _title(files: Files) -> str:
+    """What to call a run that has no folder of its own."""
+    return next(iter(files), "The upload") if isinstance(files, Mapping) else Path(files).resolve().name
