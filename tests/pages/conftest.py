@@ -16,8 +16,11 @@ PATIENCE = 120  # seconds a run may take on a busy machine
 
 
 @pytest.fixture
-def open_page() -> Callable[..., AppTest]:
-    """`open_page("pages/look_inside/x.py", layer="stem")`: the page as a new visitor gets it, by a link."""
+def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """`open_page("pages/look_inside/x.py", layer="stem")`: the page as a new visitor gets it, by a link.
+
+    On the CPU, where the library's own results are reckoned that pages are compared with.
+    """
 
     def visit(path: str = "", **link: str) -> AppTest:
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
@@ -25,6 +28,7 @@ def open_page() -> Callable[..., AppTest]:
         app.run()
         if cached._warming is not None:  # or a half-imported torch would be lying about in the next test
             cached._warming.join()
+        monkeypatch.setattr("featviz_core.models.best_device", lambda: "cpu")
         if path:
             app.switch_page(path)  # knows the pages only after a run, and empties the link
             app.query_params.update(link)
