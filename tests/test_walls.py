@@ -23,6 +23,7 @@ FLOORS = (
     "experiment_model models",
     "seen",
     "runs",
+    "diagnosis",
     "techniques checklist",
     "catalog",
     "__init__",
