@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from featviz_core.findings import Finding
+from featviz_core.ledger import LedgerRow
 from featviz_core.techniques.gradient_flow.findings import some, worst_first
-from featviz_core.techniques.gradient_flow.history_result import GradientHistory, LedgerRow
+from featviz_core.techniques.gradient_flow.history_result import GradientHistory
 
 _NAMED = 8
 _OLD = 1e-3  # of the new gradient's norm; without zero_grad it is of the order of 1

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from featviz_core.errors import ExperimentError, FeatVizError
 from featviz_core.experiment import Experiment, Factory, few_batches, fresh, own_randomness, train_on
 from featviz_core.experiment_file import at_home, open_experiment, own_lines, short
+from featviz_core.ledger import ledger
 from featviz_core.techniques.gradient_flow.compute import gradient_flow, norm_of
 from featviz_core.techniques.gradient_flow.findings_history import about_history
-from featviz_core.techniques.gradient_flow.history_result import GradientHistory, LedgerRow
+from featviz_core.techniques.gradient_flow.history_result import GradientHistory
 from featviz_core.techniques.gradient_flow.result import GradientFlow
 from featviz_core.watch import Watch, watching
 
@@ -186,42 +187,6 @@ def _history(
         update_ratios=np.array(notes.updates, np.float64).reshape(steps, -1),
         losses=np.array(known, np.float64),
         optimizer_steps=watch.steps,
-        ledger=(*(_row(name, watch) for name in notes.names), *_strangers(experiment)),
+        ledger=ledger(experiment, watch),
         first=first,
     )
-
-
-def _row(name: str, watch: Watch) -> LedgerRow:
-    record, layer = watch.records[name], name.rpartition(".")[0]
-    modes = watch.modes["training"].get(layer) or watch.modes["training"].get("")
-    kinds = {True: "train", False: "eval"}
-    ran = [kinds[mode] for mode, count in modes.items() if count] if modes else []
-    return LedgerRow(
-        parameter=name,
-        layer=layer,
-        shape=record.shape,
-        in_model=True,
-        in_optimizer=record.held,
-        requires_grad=record.trainable,
-        gradients=record.gradients,
-        nonzero=record.nonzero,
-        leftover=record.leftover,
-        moved=record.moved,
-        learning_rate=record.rate,
-        mode="both" if len(ran) > 1 else "".join(ran),
-    )
-
-
-def _strangers(experiment: Experiment) -> Iterator[LedgerRow]:
-    """Tensors that the optimiser holds and neither the model nor the loss knows."""
-    parts = (experiment.model, experiment.loss_fn)
-    own = {id(parameter) for part in parts if isinstance(part, nn.Module) for parameter in part.parameters()}
-    number = 0
-    for group in experiment.optimizer.param_groups:
-        for tensor in group["params"]:
-            if id(tensor) in own:
-                continue
-            number += 1
-            shape, rate = tuple(tensor.shape), float(group.get("lr", 0.0))
-            name = f"not the model's, {number}"
-            yield LedgerRow(name, "", shape, False, 1, tensor.requires_grad, 0, 0, 0.0, False, rate, "")

@@ -13,33 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from featviz_core.findings import Finding
+from featviz_core.ledger import LedgerRow, ledger_frame
 from featviz_core.techniques.gradient_flow.result import GradientFlow, plain
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
-    """One parameter in the books: of the model, of the optimiser, or of both.
-
-    `parameter`: its name; `layer`: the module that owns it; `in_model`: False for a tensor that only the optimiser
-    holds; `in_optimizer`: how often it is held, 1 being right for a parameter that learns; `requires_grad`: whether it
-    wants a gradient; `gradients`: how many came in, and `nonzero` how many of them were not all zero; `leftover`: the
-    largest norm of an old gradient that was still there when a new one came in, relative to the new one; `moved`:
-    whether it is another after these steps; `learning_rate`: what the optimiser has for it, 0 where it has nothing;
-    `mode`: in which its layer ran: "train", "eval", "both", or "" where it never ran.
-    """
-
-    parameter: str
-    layer: str
-    shape: tuple[int, ...]
-    in_model: bool
-    in_optimizer: int
-    requires_grad: bool
-    gradients: int
-    nonzero: int
-    leftover: float
-    moved: bool
-    learning_rate: float
-    mode: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +64,7 @@ class GradientHistory:
 
     def ledger_frame(self) -> pd.DataFrame:
         """Which parameter is held, wants a gradient, gets one and moves? One row for each `LedgerRow`."""
-        return pd.DataFrame([asdict(row) for row in self.ledger], columns=list(LedgerRow.__dataclass_fields__))
+        return ledger_frame(self.ledger)
 
     def update_ratio(self, parameters: Sequence[str]) -> dict[str, float]:
         """The median of ‖Δw‖/‖w‖ over the steps for each of these parameters; NaN where it never was a number."""

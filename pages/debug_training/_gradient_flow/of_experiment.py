@@ -104,9 +104,7 @@ def ledger(found: GradientHistory) -> None:
     only_odd = st.toggle(
         "Only rows that stand out", key="odd", bind="query-params", help="Those that do not learn as the others do."
     )
-    odd = ~frame["in_model"] | (frame["in_optimizer"] != 1) | ~frame["requires_grad"] | (frame["nonzero"] == 0)
-    odd |= ~frame["moved"] | (frame["leftover"] > 1e-3)
-    shown = frame[odd] if only_odd else frame
+    shown = frame[[row.stands_out for row in found.ledger]] if only_odd else frame
     shown = shown.assign(shape=shown["shape"].map(lambda shape: "×".join(map(str, shape)))).drop(columns="layer")
     columns = st.column_config
     st.dataframe(
