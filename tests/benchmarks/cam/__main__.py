@@ -124,7 +124,7 @@ def here(row: Row, repeats: int, threads: int) -> Measured:
 def elsewhere(row: Row, repeats: int, threads: int) -> Measured | None:
     """Measure one row in a process of its own; None where it fails, which is printed."""
     if row.method in (*LONG, *SLOW):
-        repeats = 3 if row.method in LONG else 1
+        repeats = min(repeats, 3 if row.method in LONG else 1)
     job = json.dumps([row.model, row.layer, row.method, row.contender, repeats, threads])
     command = [sys.executable, "-m", "tests.benchmarks.cam", "--one", job]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
