@@ -30,6 +30,7 @@ _CHANNELS_FIRST = (
     nn.Upsample,
     nn.PixelShuffle,
 )
+_GATHERING = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
 _CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm, nn.Linear)
 _MOST_PREFIX_TOKENS = 16
 
@@ -102,13 +103,14 @@ class LayoutTracker:
         layout = self._layout(module, first_tensor(inputs), tensor)
         if layout is not None:
             self._seen.append((tensor, layout))
-            if layout.kind == "channels_first" and tensor.shape[-1] > 1:
+            # By module: what else has four axes may be the heads of an attention.
+            if isinstance(module, _CHANNELS_FIRST) and tensor.ndim == 4 and tensor.shape[-1] > 1:
                 self._picture = (tensor.shape[2], tensor.shape[3])
         return layout
 
     def _layout(self, module: nn.Module, given: Tensor | None, output: Tensor) -> Layout | None:
         if output.ndim == 3 and self._batch in output.shape[:2]:
-            return self._tokens(output)
+            return None if isinstance(module, _GATHERING) else self._tokens(output)
         if output.ndim not in (2, 4) or output.shape[0] != self._batch:
             return None
         if output.ndim == 2:

@@ -59,7 +59,7 @@ def kind_of(module: nn.Module) -> str:
         if isinstance(module, types):
             return kind
     name = type(module).__name__
-    if "Attention" in name:
+    if "Attention" in name or "Attn" in name:
         return "attention"
     if next(module.children(), None) is not None:
         return "block"

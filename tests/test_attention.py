@@ -461,3 +461,25 @@ def test_wrong_arguments_are_explained() -> None:
         fv.attention_maps(model, torch.zeros(3, 16, 16))
     with pytest.raises(ModelError, match="cannot look at"):
         fv.attention_maps(model, pictures(20))
+
+
+def test_groups_that_nothing_places_are_rows_of_their_own_and_not_on_the_picture() -> None:
+    """Four groups of four tokens, as in window attention of one's own."""
+
+    def in_groups(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        apart = (t.unflatten(2, (4, 4)).transpose(1, 2).flatten(0, 1) for t in (q, k, v))
+        return F.scaled_dot_product_attention(*apart).unflatten(0, (len(q), 4)).transpose(1, 2).flatten(2, 3)
+
+    model, images = own(in_groups), pictures()
+    found = fv.attention_maps(model, images, value_norms=True)
+    q, k, _ = (t.unflatten(2, (4, 4)) for t in model.attn.parts(inputs_of(model, "attn", images)))
+    by_hand = (q @ k.mT / math.sqrt(DIM // 2)).softmax(-1).detach().flatten(2, 3)
+    layout = found.layout["attn"]
+    assert not layout.placed and layout.grid == (4, 4) and layout.place_of(5) is None
+    assert np.abs(found.weights["attn"] - by_hand.numpy()).max() < 1e-6
+    assert np.abs(found.looks("attn", query=9)[:, 2] - by_hand[0, :, 9].numpy()).max() < 1e-6
+    assert found.value_weighted("attn").shape == (2, 2, TOKENS, 4)
+    overview = fv.attention_overview(model, images[:1])
+    assert overview.frame["distance"].isna().all() and overview.frame["output"].notna().all()
+    with pytest.raises(ModelError, match="windows"):
+        found.rollout()

@@ -251,6 +251,27 @@ def test_windows_of_a_picture_wider_than_high():
     assert torch.equal(swapped.to_maps(windows.transpose(1, 2)), picture)
 
 
+class Prefixed(nn.Module):
+    """Two tokens before the picture's, heads that pass a module of their own, and a mean that is one too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.heads = nn.Conv2d(3, 8, 4, 4), nn.Identity()
+        self.norm, self.pool = nn.LayerNorm(8), nn.AdaptiveAvgPool1d(1)
+
+    def forward(self, x):
+        tokens = self.patch(x).flatten(2).mT
+        tokens = torch.cat([tokens.new_zeros(len(x), 2, 8), tokens], 1)
+        tokens = self.heads(tokens.unflatten(2, (2, 4)).transpose(1, 2)).transpose(1, 2).flatten(2)
+        return self.pool(self.norm(tokens).mT).flatten(1)
+
+
+def test_heads_are_no_picture_and_a_mean_over_tokens_has_no_places():
+    steps = layers_of(Prefixed(), (3, 16, 24))
+    assert steps.find("norm").layout == Layout("tokens", grid=(4, 6), prefix=2)
+    assert steps.find("pool").layout is None
+
+
 # The rest
 
 

@@ -209,3 +209,32 @@ def test_score_cam_differs_from_the_peers_in_the_masks_only(case, monkeypatch: p
     with learning(module), torchcam.ScoreCAM(module, layer) as extract, torch.no_grad():
         theirs = extract(3, module(image), normalized=False)[0][0].numpy()
     np.testing.assert_allclose(np.maximum(ours, 0), theirs, atol=1e-5 * np.abs(ours).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "layer", "places"),
+    [
+        ("deit_tiny_distilled_patch16_224", {"depth": 2}, "blocks.1.norm1", (14, 14)),
+        ("vit_little_patch16_reg4_gap_256", {"depth": 2}, "blocks.1.norm1", (16, 16)),
+        ("swin_tiny_patch4_window7_224", {"depths": (1, 2), "num_heads": (3, 6)}, "norm", (28, 28)),
+        ("cait_xxs24_224", {"depth": 1}, "blocks_token_only.0.attn.v", (14, 14)),
+    ],
+)
+def test_timms_models_have_a_layer_to_look_at(name: str, options: dict, layer: str, places: tuple[int, int]) -> None:
+    timm = pytest.importorskip("timm")
+    model = seeded(lambda: timm.create_model(name, pretrained=False, num_classes=CLASSES, **options))
+    size = model.default_cfg["input_size"][1]
+    found = fv.class_activation(wake(model, size), waking_pictures(1, size), target=1)
+    assert (found.layer.address, found.raw.shape) == (layer, places)
+    assert np.ptp(found.raw) > 0
+
+
+def test_a_transformer_that_gives_tokens_beside_their_mean_is_looked_at_before_the_mean() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.SwinConfig(
+        image_size=SIZE, embed_dim=16, depths=[1, 2], num_heads=[2, 4], window_size=4, num_labels=CLASSES
+    )
+    model = wake(seeded(lambda: transformers.SwinForImageClassification(config)), SIZE)
+    found = fv.class_activation(model, waking_pictures(1, SIZE), target=1)
+    assert (found.layer.address, found.raw.shape) == ("swin.layernorm", (8, 8))
+    assert np.ptp(found.raw) > 0

@@ -131,9 +131,12 @@ def _layout(
         windows, facts = found
         cell = (shape[1] / facts["grid"][0], shape[2] / facts["grid"][1])
         return TokenLayout(facts["grid"][0] * facts["grid"][1], keys, cell=cell, windows=windows, **facts)
+    if groups > 1 and queries == keys:
+        apart = np.arange(groups * keys).reshape(groups, keys)
+        return TokenLayout(groups * keys, keys, grid=(groups, keys), windows=apart, placed=False)
     tokens = grid_of(keys, _grids_before(steps, seen.name)) if groups == 1 else None
     if tokens is None:
-        return TokenLayout(groups * queries, keys, grid=(1, keys))
+        return TokenLayout(groups * queries, keys, grid=(1, keys), placed=False)
     grid, before = tokens
     return TokenLayout(
         queries, keys, grid=grid, cell=(shape[1] / grid[0], shape[2] / grid[1]), prefix=prefix_names(module, before)
@@ -223,7 +226,7 @@ def attended_by(module: nn.Module, layer: AttentionLayer, seen: Seen, batch: int
     """What was seen, for `batch` pictures and laid out by picture and place."""
     weights = grouped(seen.weights, batch, layer.address)
     norms = None
-    if seen.value is not None:
+    if seen.value is not None and (weights.shape[1] == 1 or layer.layout.windows is not None):
         values = seen.value.reshape(*weights.shape[:3], *seen.value.shape[-2:])
         norms = on_grid(_lengths(module.get_submodule(layer.name), values)[..., None], layer)[..., 0]
     return Attended(layer, on_grid(weights, layer), norms)

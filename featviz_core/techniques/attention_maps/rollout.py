@@ -87,7 +87,10 @@ def to_map(joint: Matrix, layout: TokenLayout) -> NDArray[np.float32]:
 
 def share_one_grid(layouts: Iterable[TokenLayout]) -> bool:
     """Whether in all layers all tokens look at all tokens of one grid, so that their matrices can be multiplied."""
-    found = {(layout.queries, layout.keys, layout.grid, layout.prefix, layout.windows is None) for layout in layouts}
+    found = {
+        (layout.queries, layout.keys, layout.grid, layout.prefix, layout.placed and layout.windows is None)
+        for layout in layouts
+    }
     if len(found) != 1:
         return False
     queries, keys, grid, prefix, everywhere = next(iter(found))

@@ -71,7 +71,7 @@ def _nothing(weights: Tensor) -> Tensor:
 
 
 def _distance(weights: Tensor, layout: TokenLayout) -> Tensor:
-    if not layout.on_picture or (layout.windows is None and layout.queries != layout.keys):
+    if not layout.placed or (layout.windows is None and layout.queries != layout.keys):
         return _nothing(weights)
     rows, columns = np.divmod(np.arange(math.prod(layout.grid)), layout.grid[1])
     places = np.stack([rows * layout.cell[0], columns * layout.cell[1]], axis=1)
@@ -88,7 +88,7 @@ def _distance(weights: Tensor, layout: TokenLayout) -> Tensor:
 
 
 def _class_share(weights: Tensor, layout: TokenLayout) -> Tensor:
-    if "class" not in layout.prefix or not layout.on_picture:
+    if "class" not in layout.prefix or not layout.placed:
         return _nothing(weights)
     return weights[..., layout.prefix.index("class")].mean((0, 2))
 

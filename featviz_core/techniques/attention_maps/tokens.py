@@ -32,6 +32,8 @@ class TokenLayout:
       keys of a query are the places of its own window, in the window's order.
     - `window`: (height, width) of a window in tokens; `dilated` says that its tokens lie evenly over the whole picture
       (MaxViT's grid attention).
+    - `placed`: False where nothing tells where the tokens lie on the picture; `grid` then has a row for each group of
+      tokens that see each other, in the model's own order.
     """
 
     queries: int
@@ -42,15 +44,11 @@ class TokenLayout:
     windows: Windows | None = None
     window: tuple[int, int] | None = None
     dilated: bool = False
-
-    @property
-    def on_picture(self) -> bool:
-        """Whether the keys can be laid on the picture."""
-        return self.windows is not None or self.keys == len(self.prefix) + math.prod(self.grid)
+    placed: bool = True
 
     def key_names(self) -> list[str]:
         """A name for each key: prefix tokens by their names, others as "row,column"; in windows, "key 0" and so on."""
-        if self.windows is None and self.on_picture:
+        if self.windows is None and self.placed:
             return [*self.prefix, *_places(self.grid)]
         return [f"key {index}" for index in range(self.keys)]
 
@@ -58,7 +56,7 @@ class TokenLayout:
         """A name for each query, as for keys; "query 0" and so on where queries are no places on the picture."""
         if self.windows is not None:
             return _places(self.grid)
-        if self.queries == self.keys and self.on_picture:
+        if self.queries == self.keys and self.placed:
             return self.key_names()
         return [f"query {index}" for index in range(self.queries)]
 
@@ -69,7 +67,7 @@ class TokenLayout:
     def place_of(self, query: int) -> tuple[int, int] | None:
         """(row, column) of a query on the grid; None for a prefix token or a query that is no place."""
         index = query - (len(self.prefix) if self.windows is None else 0)
-        if index < 0 or (self.windows is None and self.queries != self.keys):
+        if index < 0 or not self.placed or (self.windows is None and self.queries != self.keys):
             return None
         return divmod(index, self.grid[1])
 

@@ -71,10 +71,7 @@ def _reads_one_token(layer: Layer) -> bool:
 
 
 def _before_attention(steps: Trace, candidates: list[Layer]) -> Layer:
-    attention = max((layer for layer in steps.layers if layer.kind == "attention"), key=lambda layer: layer.order)
-    before = [
-        layer
-        for layer in candidates
-        if layer.order < attention.order and not layer.name.startswith(attention.name + ".")
-    ]
+    attends = [layer for layer in steps.layers if layer.kind == "attention"]
+    last = max(attends, key=lambda layer: layer.order, default=candidates[-1])
+    before = [layer for layer in candidates if layer.order < last.order and not layer.name.startswith(last.name + ".")]
     return before[-1] if before else candidates[-1]
