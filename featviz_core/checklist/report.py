@@ -1,21 +1,26 @@
-"""What a checklist found, and its three written forms."""
+"""What a checklist found, and its written forms."""
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from featviz_core.checklist.exhibits import Exhibit, Trial
-from featviz_core.checklist.items import EXPLAINS, ITEMS, STAGES
+from featviz_core.checklist.items import EXPLAINS, ITEMS
 
 Status = Literal["pass", "warn", "fail", "not_run"]
 Grade = Literal["proven", "statistical", "heuristic"]
 
 SCHEMA = 1
 SIGNS: dict[str, str] = {"pass": "✓", "warn": "!", "fail": "✗", "not_run": "–"}
+GRADES: dict[str, str] = {
+    "proven": "shown by something that holds without exception",
+    "statistical": "outside of what healthy training runs give",
+    "heuristic": "a rule of thumb",
+}
+JUDGED: dict[str, str] = {"pass": "right", "warn": "doubtful", "fail": "wrong"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,28 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a person says of one item: their own verdict, None where they only left a note."""
+
+    status: Literal["pass", "warn", "fail"] | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        said = JUDGED[self.status] if self.status else ""
+        return ": ".join(filter(None, (said, self.note)))
+
+
+@dataclass(frozen=True, slots=True)
 class ChecklistReport:
-    """The fifteen verdicts in the checklist's order, and how long they took."""
+    """The fifteen verdicts in the checklist's order, and how long they took.
+
+    `subject` says of what, as far as somebody said so; `judgements` are those of a person, by item.
+    """
 
     items: tuple[Verdict, ...]
     seconds: float
+    subject: str = ""
+    judgements: Mapping[str, Judgement] = field(default_factory=dict)
 
     def __getitem__(self, item_id: str) -> Verdict:
         return next(verdict for verdict in self.items if verdict.id == item_id)
@@ -73,42 +95,37 @@ class ChecklistReport:
         if self.root_cause is not None:
             return f"Mend this first: {self[self.root_cause].title}. {self[self.root_cause].summary}"
         counts = {status: sum(v.status == status for v in self.items) for status in ("pass", "warn", "not_run")}
+        if counts["not_run"] == len(self.items):
+            by_hand = [judgement.status for judgement in self.judgements.values() if judgement.status]
+            return f"Judged by hand: {len(by_hand)} of {len(self.items)} items, {by_hand.count('fail')} of them wrong."
         return f"No fail: {counts['pass']} passed, {counts['warn']} with a warning, {counts['not_run']} not run."
 
     def to_json(self) -> str:
-        """The report for programs, schema 1."""
-        items = [_for_programs(v) for v in self.items]
-        content = {"schema": SCHEMA, "seconds": round(self.seconds, 2), "root_cause": self.root_cause, "items": items}
+        """The report for programs, schema 1; `judgements` is there only where somebody judged."""
+        content: dict[str, Any] = {
+            "schema": SCHEMA,
+            "seconds": round(self.seconds, 2),
+            "root_cause": self.root_cause,
+            "items": [_for_programs(v) for v in self.items],
+        }
+        if self.judgements:
+            content["judgements"] = {item: asdict(judgement) for item, judgement in self.judgements.items()}
         return json.dumps(content, indent=2, ensure_ascii=False, default=_plain)
 
     def to_markdown(self) -> str:
         """The report for a pull request."""
-        lines = ["# Debug checklist", "", self.headline(), ""]
-        for stage, title in STAGES.items():
-            lines += [f"## {title}", "", "| | item | outcome | certainty |", "|---|---|---|---|"]
-            for v in self._of(stage):
-                said = v.summary + (f" Explained by {ITEMS[v.explained_by].title}." if v.explained_by else "")
-                lines.append(f"| {SIGNS[v.status]} | {v.title} | {_cell(said)} | {v.grade or 'not run'} |")
-            lines.append("")
-        for v in self.items:
-            if v.remedy and v.status in ("warn", "fail"):
-                lines += [f"### {v.title}", "", *_evidence_lines(v), "", v.remedy, ""]
-        return "\n".join(lines)
+        from featviz_core.checklist.report_markdown import written
+
+        return written(self)
 
     def to_html(self) -> str:
-        """The report as one page that needs nothing else."""
-        rows: list[str] = []
-        for stage, title in STAGES.items():
-            rows.append(f'<tr class="stage"><th colspan="3">{html.escape(title)}</th></tr>')
-            rows += [_row(v) for v in self._of(stage)]
-        return _PAGE.format(
-            headline=html.escape(self.headline()),
-            kind="fail" if self.failed else "pass",
-            rows="\n".join(rows),
-            seconds=f"{self.seconds:.1f}",
-        )
+        """The report as one page that needs nothing else, with its charts and pictures."""
+        from featviz_core.checklist.report_html import written
 
-    def _of(self, stage: str) -> list[Verdict]:
+        return written(self)
+
+    def stage(self, stage: str) -> list[Verdict]:
+        """The verdicts of one stage."""
         return [verdict for verdict in self.items if ITEMS[verdict.id].stage == stage]
 
 
@@ -177,56 +194,3 @@ def _healthy(limits: Any) -> str:
     if low is None:
         return f"at most {_shown(high)}"
     return f"at least {_shown(low)}" if high is None else f"{_shown(low)} to {_shown(high)}"
-
-
-def _evidence_lines(verdict: Verdict) -> list[str]:
-    return [
-        f"- {name}: {value}" + (f" (healthy: {healthy})" if healthy else "")
-        for name, value, healthy in evidence_rows(verdict)
-    ]
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _row(v: Verdict) -> str:
-    details = "".join(
-        f"<dt>{html.escape(name)}</dt><dd>{html.escape(f'{value} (healthy: {healthy})' if healthy else value)}</dd>"
-        for name, value, healthy in evidence_rows(v)
-    )
-    remedy = f'<p class="remedy">{html.escape(v.remedy)}</p>' if v.remedy and v.status in ("warn", "fail") else ""
-    because = f"<p>Explained by: {html.escape(ITEMS[v.explained_by].title)}</p>" if v.explained_by else ""
-    grade = v.grade or "not run"
-    return (
-        f'<tr class="{v.status}"><td class="sign">{SIGNS[v.status]}</td><td>{html.escape(v.title)}'
-        f"<small>{grade}{', harmless here' if v.harmless else ''}</small></td>"
-        f"<td><p>{html.escape(v.summary)}</p>{because}{remedy}"
-        f"{f'<dl>{details}</dl>' if details else ''}</td></tr>"
-    )
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Debug checklist</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-:root {{ color-scheme: light dark; --line: #8884; --pass: #1a7f4b; --warn: #a66a00; --fail: #c5283d; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --pass: #4cc38a; --warn: #e0a33a; --fail: #ff6b7d; }} }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ margin-bottom: .25rem }} .headline {{ border-left: .3rem solid var(--{kind}); padding: .5rem 1rem }}
-table {{ border-collapse: collapse; width: 100% }}
-td {{ vertical-align: top; border-top: 1px solid var(--line); padding: .5rem }}
-.stage th {{ text-align: left; padding: 1.5rem .5rem .25rem }} .sign {{ font-weight: bold; width: 1.5rem }}
-td:nth-child(2) {{ width: 13rem; font-weight: 600 }} small {{ display: block; font-weight: normal; opacity: .7 }}
-p {{ margin: 0 0 .35rem }} .remedy {{ white-space: pre-wrap }}
-.pass .sign {{ color: var(--pass) }} .warn .sign {{ color: var(--warn) }} .fail .sign {{ color: var(--fail) }}
-.not_run {{ opacity: .65 }}
-dl {{ display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; margin: .25rem 0; font-size: .9em }}
-dt {{ opacity: .7 }} dd {{ margin: 0; overflow-wrap: anywhere }}
-</style></head><body>
-<h1>Debug checklist</h1>
-<p class="headline">{headline}</p>
-<table>{rows}</table>
-<p><small>Worked out in {seconds} s by FeatViz, on fresh copies of the experiment.</small></p>
-</body></html>
-"""

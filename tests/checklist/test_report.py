@@ -123,8 +123,8 @@ class Page(HTMLParser):
         self.outside: list[str] = []
 
     def handle_starttag(self, tag, attrs):
-        self.outside += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "br"):
+        self.outside += [v for name, v in attrs if name in ("src", "href") and not v.startswith(("data:", "#"))]
+        if tag not in ("meta", "br", "img"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
