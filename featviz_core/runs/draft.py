@@ -80,19 +80,27 @@ class Draft:
 
 
 def _about_damage(damage: list[Damage]) -> list[Finding]:
-    return [
-        Finding(
-            "run.damaged",
-            "warn",
-            "Part of the log cannot be read",
-            f"{one.length:,} bytes from byte {one.place:,} on: {one.reason}. Read in front of it: {one.before:,} "
-            f"records; behind it: {one.after:,}.",
-            where=one.file,
-            evidence={"place": one.place, "length": one.length, "before": one.before, "after": one.after},
-            remedy="The curves may have a gap there. Copy the log again where there is another copy of it.",
+    findings = []
+    for file in dict.fromkeys(one.file for one in damage):
+        own = [one for one in damage if one.file == file]
+        first, lost = own[0], sum(one.length for one in own)
+        more = f" So are {len(own) - 1:,} more places." if len(own) > 1 else ""
+        detail = (
+            f"{first.length:,} bytes from byte {first.place:,} on are passed over: {first.reason}. Read in front of "
+            f"it: {first.before:,} records; behind it: {first.after:,}.{more}"
         )
-        for one in damage
-    ]
+        findings.append(
+            Finding(
+                "run.damaged",
+                "warn",
+                "Part of the log cannot be read",
+                detail,
+                where=file,
+                evidence={"place": first.place, "bytes": lost, "places": len(own), "read": first.before + first.after},
+                remedy="The curves may have a gap there. Copy the log again where there is another copy of it.",
+            )
+        )
+    return findings
 
 
 def _about_roles(scalars: Mapping[str, Scalars], roles: Mapping[str, Role]) -> list[Finding]:

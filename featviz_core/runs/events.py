@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -14,68 +14,39 @@ from tensorboard.util import tensor_util
 from featviz_core.errors import RunError
 from featviz_core.runs.draft import Draft
 from featviz_core.runs.layout import Rename
-from featviz_core.runs.records import FRAME, Gap, Record, records
-from featviz_core.runs.run import Damage, LoggedHistogram, LoggedImage
+from featviz_core.runs.log_file import LogFile
+from featviz_core.runs.records import Gap, Record, records
+from featviz_core.runs.run import LoggedHistogram, LoggedImage
 from featviz_core.runs.sources import Source
 from featviz_core.zip_files import shown
 
 
-class EventFile:
-    """One event file, read as far as it has grown."""
+class EventFile(LogFile):
+    """One event file."""
+
+    FAILURES = (DecodeError, ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError)
+    UNKNOWN = "a record is no event that TensorBoard knows"
 
     def __init__(self, source: Source, rename: Rename) -> None:
-        self._source, self._rename = source, rename
-        self._place, self._read = 0, 0
-        self._gaps: list[tuple[Gap, int]] = []
-        self._cut: Gap | None = None
+        super().__init__(source, rename)
         self._plugins: dict[str, str] = {}
 
-    def read(self, draft: Draft) -> None:
-        """Put what is new in the file into `draft`."""
-        self._cut = None
-        with self._source.open() as file:
-            for found in records(file, self._place):
-                if isinstance(found, Record):
-                    self._take(found, draft)
-                elif found.cut:
-                    self._cut = found
-                else:
-                    self._skip(found)
+    def records(self, file: BinaryIO, place: int, **_: bool) -> Iterator[Record | Gap]:
+        """TensorBoard's records."""
+        return records(file, place)
 
-    def damage(self, *, growing: bool) -> Iterator[Damage]:
-        """What could not be read. An unfinished end is none as long as the file is `growing`."""
-        cut = [] if growing or self._cut is None else [(self._cut, self._read)]
-        for gap, before in [*self._gaps, *cut]:
-            yield Damage(shown(self._source.name), gap.place, gap.length, gap.reason, before, self._read - before)
-
-    def _take(self, record: Record, draft: Draft) -> None:
-        try:
-            event = Event.FromString(record.data)
-            self._put(event, record.place, draft)
-        except (DecodeError, *_NOT_WHAT_IT_SAYS):
-            self._skip(Gap(record.place, FRAME + len(record.data), "a record is no event that TensorBoard knows"))
-        else:
-            self._read += 1
-            self._place = record.place + FRAME + len(record.data)
-
-    def _skip(self, gap: Gap) -> None:
-        self._place = gap.place + gap.length
-        last, before = self._gaps[-1] if self._gaps else (gap, -1)
-        if before == self._read:  # one piece of damage, not two
-            self._gaps[-1] = Gap(last.place, self._place - last.place, last.reason), before
-        else:
-            self._gaps.append((gap, self._read))
-
-    def _put(self, event: Event, place: int, draft: Draft) -> None:
+    def put(self, record: Record, draft: Draft) -> None:
+        """One event: values of one step, a graph, or a sign that the run was taken up again."""
+        event, place = Event.FromString(record.data), record.place
         if event.HasField("summary"):
             for number, value in enumerate(event.summary.value):
-                kind, tag = value.WhichOneof("value"), self._rename(value.tag)
+                kind, tag = value.WhichOneof("value"), self.rename(value.tag)
                 if kind == "simple_value":
                     draft.scalar(tag, event.step, event.wall_time, value.simple_value)
                 elif kind == "histo":
                     draft.histograms.append(_of_proto(event, tag, value.histo))
                 elif kind == "image":
-                    load = partial(_load_image, self._source, place, number)
+                    load = partial(_load_image, self.source, place, number)
                     size = value.image.width, value.image.height
                     draft.images.append(LoggedImage(event.step, event.wall_time, tag, *size, load))
                 elif kind == "tensor":
@@ -93,7 +64,7 @@ class EventFile:
         if plugin == "images":
             width, height, *pictures = content.ravel()
             for index in range(len(pictures)):
-                load = partial(_load_image, self._source, place, number, index)
+                load = partial(_load_image, self.source, place, number, index)
                 name = tag if len(pictures) == 1 else f"{tag}/{index}"
                 draft.images.append(LoggedImage(event.step, event.wall_time, name, int(width), int(height), load))
         elif plugin == "histograms":
@@ -101,10 +72,6 @@ class EventFile:
             draft.histograms.append(LoggedHistogram(event.step, event.wall_time, tag, low, high, counts))
         elif plugin in ("scalars", "") and content.size == 1 and content.dtype.kind in "fiub":
             draft.scalar(tag, event.step, event.wall_time, float(content.item()))
-
-
-# What a value raises whose tensor is not what it says.
-_NOT_WHAT_IT_SAYS = (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError)
 
 
 def _of_proto(event: Event, tag: str, histogram: Any) -> LoggedHistogram:

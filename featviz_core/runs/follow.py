@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
 
 from featviz_core.errors import RunError
 from featviz_core.runs.draft import Draft
 from featviz_core.runs.layout import Rename, RunFiles, runs_in
+from featviz_core.runs.log_file import LogFile
 from featviz_core.runs.roles import Wanted
-from featviz_core.runs.run import Damage, Run
+from featviz_core.runs.run import Run
 from featviz_core.runs.sources import EVENTS, LINES, TABLES, WANDB, Files, Source, sources_of
 from featviz_core.zip_files import shown
 
-
-class Log(Protocol):
-    """One file of a run, read as far as it has grown."""
-
-    def read(self, draft: Draft) -> None:
-        """Put what is new in the file into `draft`."""
-
-    def damage(self, *, growing: bool) -> Iterator[Damage]:
-        """What could not be read. An unfinished end is none as long as the file is `growing`."""
-
-
 # By how a file's name ends: where its reader is. Imported when needed, because TensorBoard's takes a second.
-_READERS = ((WANDB, "wandb_file:WandbFile"), (TABLES, "tables:Table"), (LINES, "lines:Lines"))
+_READERS = ((WANDB, "wandb_file:WandbFile"), (TABLES, "tables:Table"), (LINES, "lines:JsonLines"))
 _EVENTS = "events:EventFile"
 
 
-def _log(source: Source, rename: Rename) -> Log:
+def _log(source: Source, rename: Rename) -> LogFile:
     base = source.base.lower()
     places = [place for ending, place in _READERS if base.endswith(ending)]
     module, _, name = (_EVENTS if EVENTS in base else places[0]).partition(":")
-    log: Log = getattr(import_module(f"featviz_core.runs.{module}"), name)(source, rename)
+    log: LogFile = getattr(import_module(f"featviz_core.runs.{module}"), name)(source, rename)
     return log
 
 
@@ -50,7 +39,7 @@ class Follower:
     def __init__(self, find: Callable[[], RunFiles], names: Mapping[str, Wanted] | None) -> None:
         self._find, self._names = find, names
         self._draft = Draft(find().name)
-        self._logs: dict[str, Log] = {}
+        self._logs: dict[str, LogFile] = {}
 
     def update(self, *, finished: bool = False) -> Run:
         """The run as it is now. `finished`: nobody writes any more, so an unfinished end is damage.
@@ -60,13 +49,10 @@ class Follower:
         for source, rename in self._find().parts:
             if source.name not in self._logs:
                 self._logs[source.name] = _log(source, rename)
-        for log in self._logs.values():
-            log.read(self._draft)
-        return self._draft.run(self._damage(finished), self._names)
-
-    def _damage(self, finished: bool) -> list[Damage]:
         newest = next(reversed(self._logs), "")
-        return [one for name, log in self._logs.items() for one in log.damage(growing=not finished and name == newest)]
+        for name, log in self._logs.items():
+            log.read(self._draft, finished=finished or name != newest)
+        return self._draft.run([one for log in self._logs.values() for one in log.damage()], self._names)
 
 
 def follow_run(path: str | Path, *, names: Mapping[str, Wanted] | None = None) -> Follower:

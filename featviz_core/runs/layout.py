@@ -8,6 +8,7 @@ Keras writes `train` and `validation` beside each other, and `SummaryWriter.add_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -56,11 +57,12 @@ def _owner(folder: str, folders: dict[str, list[Source]]) -> tuple[str, Rename]:
 
 
 def _first_tag(source: Source) -> str:
+    from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
 
     from featviz_core.runs.records import Record, records
 
-    with source.open() as file:
+    with source.open() as file, suppress(DecodeError):
         for found in islice(records(file), 10):
             event = Event.FromString(found.data) if isinstance(found, Record) else Event()
             for value in event.summary.value:

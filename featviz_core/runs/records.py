@@ -17,7 +17,7 @@ from tensorboard.compat.tensorflow_stub.errors import DataLossError, OutOfRangeE
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New, masked_crc32c
 
 _HEAD = struct.Struct("<QI")
-FRAME = _HEAD.size + 4
+_FRAME = _HEAD.size + 4
 # Lengths fit in four bytes, so the upper four are zero; and no record is empty.
 _MAY_BE_HEAD = re.compile(rb"(?=(?!\0{4}).{4}\0{4})", re.DOTALL)
 _CHUNK = 2**20
@@ -25,9 +25,10 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A whole record: where it starts, and its data."""
+    """A whole record: where it starts, where it ends, and its data."""
 
     place: int
+    end: int
     data: bytes
 
 
@@ -39,6 +40,11 @@ class Gap:
     length: int
     reason: str
     cut: bool = False
+
+    @property
+    def end(self) -> int:
+        """Where what comes behind it starts."""
+        return self.place + self.length
 
 
 class _Reader(PyRecordReader_New):  # type: ignore[misc]
@@ -58,8 +64,9 @@ def records(file: BinaryIO, place: int = 0) -> Iterator[Record | Gap]:
             while True:
                 reader.GetNext()
                 data = reader.record()
-                yield Record(place, data)
-                place += FRAME + len(data)
+                end = place + _FRAME + len(data)
+                yield Record(place, end, data)
+                place = end
         except OutOfRangeError:
             return
         except DataLossError:
@@ -67,18 +74,18 @@ def records(file: BinaryIO, place: int = 0) -> Iterator[Record | Gap]:
             yield gap
             if gap.cut:
                 return
-            place += gap.length
+            place = gap.end
 
 
 def _gap(file: BinaryIO, place: int) -> Gap:
     """What is wrong with the record at `place`, and how far one has to go to the next."""
     size = file.seek(0, 2)
     length = _length(file, place)
-    if size - place < _HEAD.size or (length is not None and place + FRAME + length > size):
+    if size - place < _HEAD.size or (length is not None and place + _FRAME + length > size):
         return Gap(place, size - place, "the file ends in the middle of a record", cut=True)
     if length is None:
         return Gap(place, _next(file, place + 1, size) - place, "a record's length does not match its checksum")
-    end = place + FRAME + length
+    end = place + _FRAME + length
     if end < size and _length(file, end) is None:  # bytes are missing or too many: the next record is elsewhere
         end = _next(file, place + _HEAD.size, size)
     return Gap(place, end - place, "a record does not match its checksum")

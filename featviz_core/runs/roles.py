@@ -114,7 +114,7 @@ def _guess(tag: str) -> tuple[Role, int] | None:
     words = [word.lower() for word in _WORD.findall(tag.replace("earning_rate", "earningrate"))]
     words = " ".join(words).replace("learning rate", "learningrate").replace("cross entropy", "crossentropy").split()
     metrics = [_METRIC_WORDS[word] for word in words if word in _METRIC_WORDS]
-    if not metrics and any(word in _EPOCH_WORDS for word in words) and _FILLERS.issuperset(words):
+    if not metrics and any(word in _EPOCH_WORDS for word in words) and _FILLERS.union(_SPLIT_WORDS).issuperset(words):
         return Role("epoch"), 0
     if len(set(metrics)) != 1 or _FOREIGN.intersection(words):
         return None

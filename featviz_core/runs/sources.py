@@ -95,7 +95,9 @@ def _in_folder(root: Path) -> list[Source]:
 
 def _uploaded(name: str, content: bytes | Path) -> list[Source]:
     name = name.replace("\\", "/")
-    return _in_zip(name, content) if name.lower().endswith(".zip") else [Source(name, content)]
+    if name.lower().endswith(".zip"):
+        return _in_zip(name, content)
+    return [Source(name, content)] if is_log(name) else []
 
 
 def _in_zip(title: str, content: bytes | Path) -> list[Source]:
