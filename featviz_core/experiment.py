@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from featviz_core.errors import ExperimentError, FeatVizError
+from featviz_core.batches import describe, images_and_targets, logits_in, moved
+from featviz_core.errors import ExperimentError
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +87,7 @@ class Experiment:
 
     def pair(self, batch: Any) -> tuple[Tensor, Any]:
         """A batch's (images, targets) on the model's device. Raises `ExperimentError` that shows what came instead."""
-        images, targets = _unpacked(self, batch)
+        images, targets = images_and_targets(batch, self.unpack)
         return moved(images, self.device), moved(targets, self.device)
 
     def pairs(self, loader: Iterable[Any]) -> Iterator[tuple[Tensor, Any]]:
@@ -96,110 +97,13 @@ class Experiment:
 
     def logits(self, output: Any) -> Tensor:
         """The class scores in the model's output. Raises `ExperimentError` that shows what came instead."""
-        return _logits(self, output)
+        return logits_in(output, self.get_logits, error=ExperimentError)
 
 
 def _expect(name: str, value: Any, right: bool, expected: str) -> None:
     if not right:
         got = repr(value) if isinstance(value, str) else describe(value)
         raise ExperimentError(f"The experiment's {name} cannot be used.", why=f"Expected {expected}, got {got}.")
-
-
-# Batches and outputs
-
-
-def _unpacked(experiment: Experiment, batch: Any) -> tuple[Tensor, Any]:
-    from torch import Tensor
-
-    if experiment.unpack is None:
-        if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[0], Tensor):
-            return batch[0], batch[1]
-        raise ExperimentError(
-            "A batch is no pair of pictures and labels.",
-            why=f"The loader gave {describe(batch)}.",
-            do=_pair_hint(batch),
-        )
-    try:
-        found = experiment.unpack(batch)
-    except FeatVizError:
-        raise
-    except Exception as error:
-        raise ExperimentError(
-            "The experiment's `unpack` failed on a batch.",
-            why=f"{type(error).__name__}: {error}. The loader gave {describe(batch)}.",
-            do=_pair_hint(batch),
-        ) from error
-    if isinstance(found, tuple | list) and len(found) == 2 and isinstance(found[0], Tensor):
-        return found[0], found[1]
-    raise ExperimentError(
-        "The experiment's `unpack` gave no pair of pictures and labels.",
-        why=f"Expected (images, targets) with a tensor of images, got {describe(found)} for {describe(batch)}.",
-        do=_pair_hint(batch),
-    )
-
-
-def _pair_hint(batch: Any) -> str:
-    places = [0, 1]
-    if isinstance(batch, Mapping) and len(batch) >= 2:
-        names = [*batch]
-        label = next((name for name in names if any(word in str(name).lower() for word in _LABEL_WORDS)), names[1])
-        places = [next(name for name in names if name != label), label]
-    first, second = places
-    return f"Give the experiment `unpack=lambda batch: (batch[{first!r}], batch[{second!r}])`, as fits."
-
-
-_LABEL_WORDS = ("label", "target", "class")
-
-
-def _logits(experiment: Experiment, output: Any) -> Tensor:
-    from torch import Tensor
-
-    if experiment.get_logits is not None:
-        try:
-            found = experiment.get_logits(output)
-        except Exception as error:
-            raise ExperimentError(
-                "The experiment's `get_logits` failed.",
-                why=f"{type(error).__name__}: {error}. The model gave {describe(output)}.",
-                do="Let it give the class scores (N, C) of this output.",
-            ) from error
-    else:
-        named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-        found = named if isinstance(named, Tensor) else output
-    if isinstance(found, Tensor):
-        return found
-    raise ExperimentError(
-        "The model gives no single tensor of class scores.",
-        why=f"It gave {describe(output)}.",
-        do="Give the experiment `get_logits=lambda output: ...`, which picks the scores (N, C).",
-    )
-
-
-def describe(value: Any, *, depth: int = 2) -> str:
-    """What is this, in a few words? Tensors with type and shape, containers with what is in them."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        kind = "tensor" if type(value).__module__.startswith("torch") else "array"
-        return f"{str(value.dtype).removeprefix('torch.')} {kind} {tuple(value.shape)}"
-    if isinstance(value, Mapping) and depth:
-        return "a dict with " + _listed(f"{name!r}: {describe(item, depth=depth - 1)}" for name, item in value.items())
-    if isinstance(value, tuple | list) and depth:
-        return f"a {type(value).__name__} of " + _listed(describe(item, depth=depth - 1) for item in value)
-    if value is None or isinstance(value, bool | int | float):
-        return repr(value)
-    return f"a {type(value).__name__}"
-
-
-def _listed(parts: Iterable[str], most: int = 6) -> str:
-    found = list(parts)
-    return "(" + ", ".join(found[:most] + (["…"] if len(found) > most else [])) + ")"
-
-
-def moved(value: Any, device: torch.device) -> Any:
-    """`value` with every tensor in it on `device`."""
-    from torch import Tensor
-    from torch.utils._pytree import tree_map_only
-
-    return tree_map_only(Tensor, lambda tensor: tensor.to(device, non_blocking=True), value)
 
 
 # The standard bodies
@@ -287,10 +191,16 @@ def loss_value(loss: Any) -> float:
 
 
 def fresh(make_experiment: Factory, *, seed: int = 0, device: str = "cpu") -> Experiment:
-    """A new experiment of the factory's, made from the same random numbers each time, on `device`.
+    """A new experiment of the factory's, made from the same random numbers each time, on `device`: one by its name, or
+    "automatic" for the fastest.
 
-    Raises `ExperimentError` where the factory gives something else; what the factory itself raises is passed on.
+    Raises `ExperimentError` where the factory gives something else and `DeviceError` for a device that is not there;
+    what the factory itself raises is passed on.
     """
+    from torch import nn
+
+    from featviz_core.devices import check_device
+
     seed_everything(seed)
     made = make_experiment()
     if not isinstance(made, Experiment):
@@ -299,7 +209,10 @@ def fresh(make_experiment: Factory, *, seed: int = 0, device: str = "cpu") -> Ex
             why=f"Expected fv.Experiment(...), got {describe(made)}.",
             do="End the function with `return fv.Experiment(model=..., train_loader=..., ...)`.",
         )
-    made.model.to(device)
+    place = check_device(device)
+    made.model.to(place)
+    if isinstance(made.loss_fn, nn.Module):  # class weights have to be where the logits are
+        made.loss_fn.to(place)
     return made
 
 
@@ -361,4 +274,4 @@ def few_batches(experiment: Experiment, loader: Iterable[Any], count: int) -> Fe
     del source  # stops the loader's workers
     if not found:
         raise ExperimentError("A loader gave no batch.", do="Check its data set, its sampler and `drop_last`.")
-    return FewBatches(found, loader, sum(len(_unpacked(experiment, batch)[0]) for batch in found))
+    return FewBatches(found, loader, sum(len(images_and_targets(batch, experiment.unpack)[0]) for batch in found))

@@ -14,13 +14,13 @@ import sysconfig
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from featviz_core.errors import ExperimentError, FeatVizError
-from featviz_core.experiment import Experiment, Factory
+from featviz_core.experiment import Experiment, Factory, own_randomness
 
 FUNCTION = "experiment"
 EXAMPLE = """import torch
@@ -77,13 +77,16 @@ class FileFactory:
 
 
 @contextmanager
-def at_home(make_experiment: Factory) -> Iterator[None]:
-    """Inside, relative paths mean what they mean to the experiment's own file, where it comes from one."""
-    if isinstance(make_experiment, FileFactory):
-        with working_in(make_experiment.path.parent):
-            yield
-    else:
-        yield
+def at_home(make_experiment: Factory | str) -> Iterator[Factory]:
+    """The factory, opened where a text says where it is. Inside, relative paths mean what they mean to the experiment's
+    own file, where it comes from one, and whatever is drawn or seeded leaves the process's random numbers alone.
+
+    Raises `ExperimentError` as `open_experiment` does.
+    """
+    factory = open_experiment(make_experiment) if isinstance(make_experiment, str) else make_experiment
+    folder = working_in(factory.path.parent) if isinstance(factory, FileFactory) else nullcontext()
+    with folder, own_randomness():
+        yield factory
 
 
 def _parts(spec: str) -> tuple[Path, str]:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from featviz_core.architectures import class_names_for
+from featviz_core.batches import describe
 from featviz_core.errors import ExperimentError, FeatVizError
-from featviz_core.experiment import Experiment, Factory, describe, fresh, own_randomness
-from featviz_core.experiment_file import short
+from featviz_core.experiment import Experiment, Factory, fresh
+from featviz_core.experiment_file import at_home, short
 from featviz_core.images import Picture, picture_from_image
 from featviz_core.loaded_model import LoadedModel
 from featviz_core.preprocessing import Preprocessing
@@ -91,14 +92,14 @@ class OpenedExperiment:
         )
 
 
-def open_for_looking(make_experiment: Factory) -> OpenedExperiment:
+def open_for_looking(make_experiment: Factory | str) -> OpenedExperiment:
     """Which model and which pictures does the experiment bring? Eight pictures of each part, spread over it.
 
     Leaves the process's random numbers as they were. Raises `ExperimentError` where the factory, its data or its
     model fails, or where the pictures are no pictures: (N, C, H, W) with one or three channels.
     """
-    with own_randomness():
-        experiment = fresh(make_experiment)
+    with at_home(make_experiment) as factory:
+        experiment = fresh(factory)
         parts = {"train": experiment.train_loader, "validation": experiment.val_loader}
         read = {name: _read_some(experiment, loader) for name, loader in parts.items() if loader is not None}
         images = torch.cat([_checked(images) for _, images, _ in read.values()])

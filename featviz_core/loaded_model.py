@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from featviz_core.borrowing import Pool
 from featviz_core.capture import placed
+from featviz_core.devices import check_device
 from featviz_core.errors import DeviceError
 from featviz_core.preprocessing import Preprocessing
 from featviz_core.trace import Layer, Trace, explained, trace
@@ -98,27 +99,6 @@ def top_classes(model: LoadedModel, images: Tensor, *, count: int = 3) -> list[t
     probabilities = model.logits(images[:1]).flatten(1)[0].float().softmax(0)
     best = probabilities.topk(min(count, len(probabilities)))
     return [(model.class_name(int(i)), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
-
-
-def check_device(device: str) -> str:
-    """`device` itself where torch finds it ("cpu", "cuda", "cuda:1", "mps"); else `DeviceError`."""
-    if device not in (found := devices()):
-        raise DeviceError(f"There is no device '{device}' here.", why=f"torch finds {', '.join(found)}.")
-    return device
-
-
-def devices() -> tuple[str, ...]:
-    """The devices that torch finds, the CPU first."""
-    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    found += ["cuda"] if torch.cuda.is_available() else []
-    found += ["mps"] if torch.backends.mps.is_available() else []
-    return tuple(found)
-
-
-def best_device() -> str:
-    """The fastest kind of device that torch finds here."""
-    found = devices()
-    return next((device for device in ("cuda", "mps") if device in found), "cpu")
 
 
 def _to_device(module: nn.Module, device: str) -> nn.Module:

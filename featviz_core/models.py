@@ -14,8 +14,9 @@ from torch import nn
 from featviz_core import hubs, zoo
 from featviz_core.architectures import DEMO_PREFIX, build, class_names_for, preprocessing_for, seeded
 from featviz_core.demo import models as demo
+from featviz_core.devices import best_device, check_device, devices
 from featviz_core.errors import CheckpointError, ModelError
-from featviz_core.loaded_model import LoadedModel, best_device, check_device, devices, top_classes
+from featviz_core.loaded_model import LoadedModel, top_classes
 from featviz_core.preprocessing import Preprocessing
 
 if TYPE_CHECKING:

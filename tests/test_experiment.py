@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from featviz_core.batches import describe
 from featviz_core.errors import ExperimentError
 from featviz_core.experiment import (
     Experiment,
-    describe,
     evaluate,
     evaluate_on,
     few_batches,

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import featviz_core as fv
 from featviz_core.errors import ExperimentError
 from featviz_core.experiment import Experiment, few_batches, fresh
 from featviz_core.experiment_file import EXAMPLE, at_home, open_experiment
+from featviz_core.experiment_model import open_for_looking
 
 BODY = """
     import torch
@@ -96,6 +98,37 @@ def test_neighbours_paths_and_workers_work_as_they_do_for_the_owner(write, tmp_p
         batches = few_batches(made, made.train_loader, 2)
     assert Path.cwd() == before
     assert float(next(iter(batches))[0].mean()) == 7
+
+
+def test_whoever_looks_reads_the_owner_s_files_where_they_lie(write, tmp_path):
+    (tmp_path / "shade.txt").write_text("0.5", encoding="utf-8")
+    file = str(
+        write("""
+        import torch
+        from pathlib import Path
+        from torch import nn
+        from torch.utils.data import DataLoader, Dataset
+        import featviz_core as fv
+
+        class Shades(Dataset):
+            def __len__(self):
+                return 8
+            def __getitem__(self, index):
+                return torch.rand(3, 4, 4) * float(Path("shade.txt").read_text()), index % 2
+
+        def experiment():
+            model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+            loader = DataLoader(Shades(), batch_size=4)
+            return fv.Experiment(model=model, train_loader=loader, loss_fn=nn.CrossEntropyLoss(),
+                                 optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    """)
+    )
+    assert fv.check_experiment_data(file).splits[0].failed == 0
+    assert fv.check_augmentation(file).random_train
+    assert fv.check_experiment_output(file).output.shape == (8, 2)
+    assert fv.experiment_activations(file).pictures == 8
+    assert fv.gradient_history(file, steps=1).steps == 1
+    assert len(open_for_looking(file).pictures) == 8
 
 
 @pytest.mark.parametrize(

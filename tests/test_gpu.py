@@ -9,8 +9,8 @@ import torch
 import featviz_core as fv
 from featviz_core.demo.experiments import demo_experiment
 from featviz_core.demo.samples import SAMPLES
+from featviz_core.devices import best_device
 from featviz_core.images import read_picture
-from featviz_core.loaded_model import best_device
 
 GPU = best_device()
 pytestmark = pytest.mark.skipif(GPU == "cpu", reason="torch finds no GPU here")

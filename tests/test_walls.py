@@ -16,7 +16,8 @@ CORE = ROOT / "featviz_core"
 # A module may import what stands in a line above its own; a folder's modules may import each other.
 FLOORS = (
     "about errors lazy",
-    "borrowing drawing experiment findings images layouts preprocessing zip_files zoo",
+    "batches borrowing devices drawing findings images layouts preprocessing zip_files zoo",
+    "experiment",
     "charts demo hubs picture_folders trace watch weights",
     "architectures capture experiment_file ledger picture_dataset",
     "checkpoints loaded_model rerun",

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featviz_core.batches import describe
 from featviz_core.checklist.probe import Broken, Check, Probe, evidence_on
 from featviz_core.checklist.report import Verdict
-from featviz_core.experiment import describe
 
 
 def range_of_pictures(probe: Probe) -> Verdict:

@@ -9,10 +9,10 @@ from featviz_core.checklist import data, loss, model, optimizer, training
 from featviz_core.checklist.items import ITEMS
 from featviz_core.checklist.probe import SIZES, Broken, Budget, Check, Probe
 from featviz_core.checklist.report import ChecklistReport, Verdict, explained
+from featviz_core.devices import check_device
 from featviz_core.errors import ExperimentError
-from featviz_core.experiment import Factory, own_randomness
+from featviz_core.experiment import Factory
 from featviz_core.experiment_file import at_home, open_experiment
-from featviz_core.loaded_model import check_device
 
 CHECKS: Mapping[str, Check] = {**data.CHECKS, **model.CHECKS, **loss.CHECKS, **optimizer.CHECKS, **training.CHECKS}
 
@@ -44,7 +44,7 @@ def run_checklist(
     wanted = list(ITEMS) if items is None else [item for item in ITEMS if item in items]
     verdicts: dict[str, Verdict] = {}
     started = time.perf_counter()
-    with at_home(make_experiment), own_randomness():
+    with at_home(make_experiment):
         probe = Probe(make_experiment, device=device, budget=budget, seed=seed)
         _ = probe.experiment  # a factory that fails is no evidence on an item
         for number, item in enumerate(ITEMS):

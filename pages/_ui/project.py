@@ -94,11 +94,8 @@ def load_again(project: Project) -> None:
 
 
 def _open(spec: str) -> OpenedExperiment | FeatVizError:
-    core = import_module("featviz_core.experiment_model")
     try:
-        found: OpenedExperiment = core.open_for_looking(
-            import_module("featviz_core.experiment_file").open_experiment(spec)
-        )
+        found: OpenedExperiment = import_module("featviz_core.experiment_model").open_for_looking(spec)
     except FeatVizError as error:
         return error
     return found

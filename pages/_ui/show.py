@@ -143,6 +143,11 @@ def _short(value: Any) -> str:
     return str(value)
 
 
+def count(number: int, one: str, several: str = "") -> str:
+    """ "1 picture", "1,024 pictures"."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def clickable(
     mosaic: Mosaic,
     names: Sequence[str],
@@ -283,10 +288,9 @@ def _experiment_snippet(chosen: Chosen, lines: str) -> None:
     image = f"opened.pictures[{picture}].image" if from_loader else f"Image.open({picture})"
     st.code(
         ("" if from_loader else "from PIL import Image\n\n")
-        + "from featviz_core.experiment_file import open_experiment\n"
-        "from featviz_core.experiment_model import open_for_looking\n"
+        + "from featviz_core.experiment_model import open_for_looking\n"
         "import featviz_core as fv\n\n"
-        f"opened = open_for_looking(open_experiment({name}))\n"
+        f"opened = open_for_looking({name})\n"
         f"model = opened.model({name})\n"
         f"images = model.preprocess({image})\n{lines}",
         language="python",

@@ -18,13 +18,13 @@ _AMOUNTS = {_FEW: 3, "everything": None}
 def page() -> None:
     about = show.header("data_check")
     source = sources.pick()
-    if source is None:
-        show.tabs({"How to read this": partial(show.how_to_read, about)})
-        return
-    num_batches, judged = controls(source)
-    checked = source.check(num_batches, judged=judged)
+    checked, num_batches = None, None
+    if source is not None:
+        num_batches, judged = controls(source)
+        checked = source.check(num_batches, judged=judged)
     if checked is not None:
         verdicts(checked)
+        pictures.samples(checked.check)
     show.tabs(parts(about, source, checked, num_batches))
 
 
@@ -56,7 +56,7 @@ def verdicts(checked: Checked) -> None:
     check = checked.check
     show.verdict(check.findings)
     seen = [
-        f"{split.pictures:,} {split.name} pictures in {split.batches:,} batches"
+        f"{show.count(split.pictures, f'{split.name} picture')} in {show.count(split.batches, 'batch', 'batches')}"
         + ("" if split.complete else ", not all")
         for split in check.splits
     ]
@@ -71,26 +71,33 @@ def verdicts(checked: Checked) -> None:
     values.first_batches(check)
 
 
-def parts(about: About, source: Source, checked: Checked | None, num_batches: int | None) -> dict[str, show.Part]:
-    """The tabs: what was found first, then what is measured by itself."""
-    found: dict[str, show.Part] = {}
-    if checked is not None:
-        found |= {
-            "Pictures": partial(pictures.samples, checked.check),
-            "Classes": partial(values.classes, checked.check),
-            "Values": partial(values.channels, checked.check),
-            "Odd pictures": partial(pictures.odd, checked.check),
-            "Duplicates": partial(pictures.duplicates, checked.check),
-        }
-    if source.project is not None:
-        found |= {
-            "Augmentation": partial(loading.augmentation, source.project),
-            "Loader speed": partial(loading.speed, source.project),
-        }
-    found["How to read this"] = partial(show.how_to_read, about)
-    if checked is not None:
-        found["Take away"] = partial(values.take_away, source, checked.check, num_batches)
-    return found
+def parts(
+    about: About, source: Source | None, checked: Checked | None, num_batches: int | None
+) -> dict[str, show.Part]:
+    """The tabs: always the same, so that the open one stays open when a result comes."""
+    project = source.project if source is not None else None
+    of_check = {
+        "Classes": values.classes,
+        "Values": values.channels,
+        "Odd pictures": pictures.odd,
+        "Duplicates": pictures.duplicates,
+    }
+    of_project = {"Augmentation": loading.augmentation, "Loader speed": loading.speed}
+    found: dict[str, show.Part] = {"How to read this": partial(show.how_to_read, about)}
+    found |= {name: partial(draw, checked.check) if checked else later for name, draw in of_check.items()}
+    found |= {name: partial(draw, project) if project else of_experiments for name, draw in of_project.items()}
+    kept = partial(values.take_away, source, checked.check, num_batches) if checked and source else later
+    return found | {"Take away": kept}
+
+
+def later() -> None:
+    """Instead of a part of the result."""
+    st.caption("To be seen once the data was checked.")
+
+
+def of_experiments() -> None:
+    """Instead of what needs a loader of the visitor's own."""
+    st.caption("Asks an experiment's own transforms and loader: choose **experiment** above.")
 
 
 page()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages._ui import cached
+from pages._ui import cached, jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120  # seconds a run may take on a busy machine
@@ -28,7 +29,8 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         app.run()
         if cached._warming is not None:  # or a half-imported torch would be lying about in the next test
             cached._warming.join()
-        monkeypatch.setattr("featviz_core.models.best_device", lambda: "cpu")
+        for module in ("models", "devices"):
+            monkeypatch.setattr(f"featviz_core.{module}.best_device", lambda: "cpu")
         if path:
             app.switch_page(path)  # knows the pages only after a run, and empties the link
             app.query_params.update(link)
@@ -37,6 +39,22 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         return app
 
     return visit
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs are done here and now instead of in a process of their own; what is drawn meanwhile is drawn at the end."""
+
+    def ask(key: Any, function: str, *args: Any, start: str, help: str, draw: Any = None, **options: Any) -> Any:
+        module, _, name = function.partition(":")
+        parts: list[Any] = []
+        given = {} if draw is None else {"part": parts.append}
+        found = getattr(import_module(module), name)(*args, **options, **given)
+        if draw is not None:
+            draw(parts)
+        return found
+
+    monkeypatch.setattr(jobs, "ask", ask)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ import featviz_core as fv
 from featviz_core.demo.experiments import DEMO_EXPERIMENTS
 from featviz_core.demo.samples import SAMPLES
 from featviz_core.images import read_picture
-from pages._ui import jobs
 
 PAGE = "pages/look_inside/activation_stats.py"
 TABS = ["How to read this", "Compare", "Top pictures", "All layers", "Take away"]
@@ -29,18 +27,6 @@ OpenPage = Callable[..., AppTest]
 def text(app: AppTest) -> str:
     kinds = (app.markdown, app.caption, app.info, app.warning, app.error, app.success, app.code)
     return "\n".join(element.value for kind in kinds for element in kind)
-
-
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs are done here and now instead of in a process of their own."""
-
-    def ask(key: Any, function: str, *args: Any, start: str, **options: Any) -> Any:
-        module, _, name = function.partition(":")
-        options.pop("help")
-        return getattr(import_module(module), name)(*args, **options)
-
-    monkeypatch.setattr(jobs, "ask", ask)
 
 
 def test_a_healthy_model_is_told_so(open_page: OpenPage) -> None:

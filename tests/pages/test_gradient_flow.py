@@ -16,7 +16,6 @@ import featviz_core as fv
 from featviz_core.demo.experiments import DEMO_EXPERIMENTS
 from featviz_core.demo.samples import SAMPLES
 from featviz_core.images import read_picture
-from pages._ui import jobs
 
 PAGE = "pages/debug_training/gradient_flow.py"
 TRAINING = "an experiment's training"
@@ -31,19 +30,6 @@ def text(app: AppTest) -> str:
 
 def case_of(fault: str) -> str:
     return next(f"demo/{name}" for name, card in DEMO_EXPERIMENTS.items() if card.fault == fault)
-
-
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs are done here and now instead of in a process of their own."""
-    from importlib import import_module
-
-    def ask(key: Any, function: str, *args: Any, start: str, **options: Any) -> Any:
-        module, _, name = function.partition(":")
-        options.pop("help")
-        return getattr(import_module(module), name)(*args, **options)
-
-    monkeypatch.setattr(jobs, "ask", ask)
 
 
 def test_a_healthy_model_is_told_so(open_page: OpenPage) -> None:

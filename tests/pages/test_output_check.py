@@ -16,7 +16,6 @@ import featviz_core as fv
 from featviz_core.demo.experiments import DEMO_EXPERIMENTS
 from featviz_core.demo.samples import SAMPLES
 from featviz_core.images import read_picture
-from pages._ui import jobs
 
 PAGE = "pages/debug_training/output_check.py"
 TABS = ["How to read this", "Scores", "Confidence", "By layer", "Take away"]
@@ -27,19 +26,6 @@ OpenPage = Callable[..., AppTest]
 def text(app: AppTest) -> str:
     kinds = (app.markdown, app.caption, app.info, app.warning, app.error, app.success, app.code, app.subheader)
     return "\n".join(element.value for kind in kinds for element in kind)
-
-
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs are done here and now instead of in a process of their own."""
-    from importlib import import_module
-
-    def ask(key: Any, function: str, *args: Any, start: str, **options: Any) -> Any:
-        module, _, name = function.partition(":")
-        options.pop("help")
-        return getattr(import_module(module), name)(*args, **options)
-
-    monkeypatch.setattr(jobs, "ask", ask)
 
 
 def test_a_healthy_model_is_told_so(open_page: OpenPage) -> None:

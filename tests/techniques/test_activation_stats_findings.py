@@ -263,7 +263,7 @@ def test_an_experiment_is_looked_at_before_and_after_some_training() -> None:
 
 
 def test_an_experiments_kinds_of_layers_and_part_can_be_chosen() -> None:
-    found = fv.experiment_activations("demo/case_1", part="train", batches=1, kinds=["activation"])
+    found = fv.experiment_activations("demo/case_1", split="train", batches=1, kinds=["activation"])
     assert found.pictures == 32
     assert found.frame()["type"].unique().tolist() == ["ReLU"]
     assert (found.frame()["dead_fraction"] == 1).all()

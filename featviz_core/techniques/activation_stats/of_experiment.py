@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featviz_core.errors import ExperimentError
-from featviz_core.experiment import Experiment, Factory, few_batches, fresh, own_randomness, train_on
-from featviz_core.experiment_file import at_home, open_experiment
+from featviz_core.experiment import Experiment, Factory, few_batches, fresh, train_on
+from featviz_core.experiment_file import at_home
 from featviz_core.experiment_model import to_pixels
 from featviz_core.techniques.activation_stats.compute import Progress, activation_stats
 from featviz_core.techniques.activation_stats.result import ActivationStats
 from featviz_core.techniques.activation_stats.strongest import TopPictures, top_pictures
 from featviz_core.trace import trace
 
-Part = Literal["train", "validation"]
+Split = Literal["train", "validation"]
 
 
 def experiment_activations(
     make_experiment: Factory | str,
     *,
-    part: Part = "validation",
+    split: Split = "validation",
     batches: int = 8,
     steps: int = 0,
     kinds: Sequence[str] | None = None,
@@ -37,12 +37,12 @@ def experiment_activations(
     """Are the layers of an experiment's model healthy, after `steps` of its own training?
 
     `make_experiment`: a factory, or where one is, as for `open_experiment`. Looks at the first `batches` of its
-    `part`; of its training data where it has no other. `kinds`: of layers, as `trace.kind_of` names them; without
+    `split`; of its training data where it has no other. `kinds`: of layers, as `trace.kind_of` names them; without
     them, convolutions and linear layers. Raises `ExperimentError` for data that cannot be used; what the experiment's
     own code raises is passed on.
     """
     report = progress or (lambda _fraction, _text: None)
-    with _ready(make_experiment, part, batches, steps, device, report) as (experiment, some):
+    with _ready(make_experiment, split, batches, steps, device, report) as (experiment, some):
         layers = None
         if kinds is not None:
             found = trace(experiment.model, tuple(some[0].shape[1:])).layers
@@ -54,7 +54,7 @@ def experiment_top_pictures(
     make_experiment: Factory | str,
     *,
     layer: str,
-    part: Part = "validation",
+    split: Split = "validation",
     batches: int = 8,
     steps: int = 0,
     device: str = "cpu",
@@ -65,23 +65,22 @@ def experiment_top_pictures(
     As `top_pictures`, with the pictures themselves, each `(H, W, 3)`; other arguments as in `experiment_activations`.
     """
     report = progress or (lambda _fraction, _text: None)
-    with _ready(make_experiment, part, batches, steps, device, report) as (experiment, some):
+    with _ready(make_experiment, split, batches, steps, device, report) as (experiment, some):
         pictures = to_pixels([image.cpu() for images in some for image in images], experiment.normalization)
         return top_pictures(experiment.model, some, layer=layer), pictures
 
 
 @contextmanager
 def _ready(
-    make_experiment: Factory | str, part: Part, batches: int, steps: int, device: str, report: Progress
+    make_experiment: Factory | str, split: Split, batches: int, steps: int, device: str, report: Progress
 ) -> Iterator[tuple[Experiment, list[Tensor]]]:
-    """The experiment after `steps` of training, and some pictures of its `part`."""
-    factory = open_experiment(make_experiment) if isinstance(make_experiment, str) else make_experiment
-    with own_randomness(), at_home(factory):
+    """The experiment after `steps` of training, and some pictures of its `split`."""
+    with at_home(make_experiment) as factory:
         experiment = fresh(factory, device=device)
         if steps:
             report(0.05, f"Training for {steps} steps")
             train_on(experiment, islice(experiment.train_loader, steps), scheduler=False)
-        loader = experiment.train_loader if part == "train" or experiment.val_loader is None else experiment.val_loader
+        loader = experiment.train_loader if split == "train" or experiment.val_loader is None else experiment.val_loader
         some = [images.float() for images, _ in experiment.pairs(few_batches(experiment, loader, batches))]
         if some[0].ndim != 4:
             raise ExperimentError("The experiment's batches hold no pictures.", why="Expected (N, C, H, W).")

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from featviz_core.techniques.data_check.collect import SAMPLES, SIDE, Seen, Unpack
+from featviz_core.techniques.data_check.entries import Entries
 from featviz_core.techniques.data_check.normalizations import Recipe
 from featviz_core.techniques.data_check.odd import Odd, as_recipe
 from featviz_core.techniques.data_check.pictures import Floats, channels_first, thumbnail
-from featviz_core.techniques.data_check.reading import Again
 from featviz_core.techniques.data_check.result import Normalization, PictureNote, Pixels, Sample, Suspect
 
 
@@ -23,7 +23,7 @@ class Album:
     def __init__(self, seen: Seen, normalization: Normalization, origins: Sequence[Any], unpack: Unpack) -> None:
         self.seen, self.normalization = seen, normalization
         self.paths = [origin if isinstance(origin, str) else "" for origin in origins]
-        self.again = Again(seen.loader, unpack)
+        self.again = Entries(seen.loader, unpack)
         self._undo = as_recipe(seen, normalization) if len(seen) else None
         self._notes: dict[int, PictureNote] = {}
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.utils.data import IterableDataset
+from torch import Tensor
 
 from featviz_core.errors import ExperimentError, FeatVizError
 from featviz_core.experiment import Experiment, Factory, fresh
-from featviz_core.experiment_file import open_experiment, short
+from featviz_core.experiment_file import at_home, short
 from featviz_core.experiment_model import to_pixels
 from featviz_core.findings import Finding, Severity
 from featviz_core.techniques.data_check.clean import Step, steps_of, without_augmentation
+from featviz_core.techniques.data_check.disagreement import Features
+from featviz_core.techniques.data_check.entries import Entries, spread
 from featviz_core.techniques.data_check.keeping import Floats, Kept, how_much_is_kept, likeness
 
 Progress = Callable[[float, str], None]
@@ -27,8 +26,6 @@ Pixels = NDArray[np.uint8]
 
 _READ = 384  # pictures that are judged
 _SHOWN = 8  # of them, to look at
-_AGAIN = 6  # pictures that are read twice to see whether they change
-_BATCH = 32
 
 # Seen on 20 augmentations of three demo set-ups: healthy ones keep .35 to 1 of a fresh network's probe and .69 to 1
 # of the likeness, ruinous ones up to .15 and .5 to .6.
@@ -79,7 +76,7 @@ class AugmentationCheck:
 
 
 def check_augmentation(
-    make_experiment: Factory | str, *, samples: int = 7, progress: Progress | None = None
+    make_experiment: Factory | str, *, samples: int = 7, device: str = "cpu", progress: Progress | None = None
 ) -> AugmentationCheck:
     """Does augmentation leave of each training picture what its label says?
 
@@ -88,163 +85,110 @@ def check_augmentation(
     still more like its own original than like others, and whether a linear probe that was fitted to other clean
     pictures still tells its class. Raises `ExperimentError` where the experiment cannot be made or read.
     """
-    factory = open_experiment(make_experiment) if isinstance(make_experiment, str) else make_experiment
-    experiment = fresh(factory)
-    train, validation = (_Reader(experiment, loader) for loader in (experiment.train_loader, experiment.val_loader))
-    random_train, random_validation = train.random(), validation.random()
-    clean, source = _clean(experiment, train)
-    pictures, kept = _judged(experiment, train, clean, samples, progress or (lambda _done, _text: None))
+    report = progress or (lambda _done, _text: None)
+    with at_home(make_experiment) as factory:
+        experiment = fresh(factory, device=device)
+        train, validation = (Entries(one, experiment.pair) for one in (experiment.train_loader, experiment.val_loader))
+        random_train, random_validation = train.random(), validation.random()
+        clean, source = _clean(experiment, train)
+        read = _Read(train, clean, samples, report)
+        report(0.85, "Asking the model for features")
+        kept, likenesses = _kept(experiment, read)
     return AugmentationCheck(
         source=source,
         steps=steps_of(train.dataset),
         random_train=random_train,
         random_validation=random_validation,
-        pictures=pictures,
+        pictures=tuple(_pictures(experiment, read, likenesses)),
         kept=kept,
         class_names=tuple(map(str, experiment.class_names or ())),
         findings=tuple(_findings(random_train, random_validation, kept, source)),
     )
 
 
-class _Reader:
-    """Reads single pictures of a loader's data set, put together and unpacked as its loader would."""
-
-    def __init__(self, experiment: Experiment, loader: Any, dataset: Any = None) -> None:
-        dataset = getattr(loader, "dataset", None) if dataset is None else dataset
-        listed = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
-        self.dataset: Any = dataset if listed and not isinstance(dataset, IterableDataset) else None
-        self._experiment, self._collate = experiment, getattr(loader, "collate_fn", None)
-        self.count = len(dataset) if self.dataset is not None else 0
-
-    def read(self, index: int) -> tuple[Tensor, int | None]:
-        """The picture `(C, H, W)` and its class number. Raises `ExperimentError` where it cannot be read."""
-        try:
-            entry = self.dataset[index]
-            images, targets = self._experiment.pair(self._collate([entry]) if callable(self._collate) else entry)
-        except FeatVizError:
-            raise
-        except Exception as error:
-            raise ExperimentError(f"Entry {index} of the data cannot be read: {short(error)}.") from error
-        single = isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()
-        return images[0].float(), int(targets[0]) if single else None
-
-    def random(self) -> bool | None:
-        """Whether reading the same picture again gives another one."""
-        if not self.count:
-            return None
-        return any(not _same(self.read(i)[0], self.read(i)[0]) for i in _spread(self.count, _AGAIN) for _ in range(2))
-
-
-def _same(first: Tensor, second: Tensor) -> bool:
-    return first.shape == second.shape and torch.equal(first.nan_to_num(), second.nan_to_num())
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Numbers from all over the data; the step is odd, so that repeating orders give all of their classes."""
-    step = max(1, count // most) | 1
-    return sorted({place * step % count for place in range(min(most, count))})
-
-
-def _clean(experiment: Experiment, train: _Reader) -> tuple[_Reader | None, str]:
-    """A reader of the training pictures without augmentation, and where it has them from."""
+def _clean(experiment: Experiment, train: Entries) -> tuple[Entries | None, str]:
+    """The training pictures without augmentation, and where they come from."""
     if experiment.clean_train is not None:
         dataset = getattr(experiment.clean_train, "dataset", experiment.clean_train)
-        found = _Reader(experiment, experiment.train_loader, dataset)
-        if found.count == train.count and found.count and not found.random():
+        found = Entries(experiment.train_loader, experiment.pair, dataset)
+        if found.count == train.count and found.random() is False:
             return found, "Clean pictures are those of the experiment's `clean_train`."
         return None, "The experiment's `clean_train` changes its pictures, or has not as many as the training data."
     stripped = without_augmentation(train.dataset)
     if stripped is not None:
-        found = _Reader(experiment, experiment.train_loader, stripped)
-        if not found.random():
+        found = Entries(experiment.train_loader, experiment.pair, stripped)
+        if found.random() is False:
             return found, "Clean pictures are what the torchvision transform leaves without its random steps."
     return None, "There are no clean pictures to compare with: give the experiment `clean_train`."
 
 
-def _judged(
-    experiment: Experiment, train: _Reader, clean: _Reader | None, samples: int, progress: Progress
-) -> tuple[tuple[AugmentedPicture, ...], Kept | None]:
-    """The pictures to look at, and how much of all that were read is left."""
-    numbers = _spread(train.count, _READ) if train.count else []
-    originals: list[Tensor] = []
-    changed: list[Tensor] = []
-    labels: list[int | None] = []
-    for done, number in enumerate(numbers if clean is not None else []):
-        assert clean is not None
-        originals.append(clean.read(number)[0])
-        changed.append(train.read(number)[0])
-        labels.append(clean.read(number)[1])
-        progress(0.8 * (done + 1) / len(numbers), f"Reading picture {done + 1} of {len(numbers)} twice")
-    chosen = list(range(0, len(numbers), max(1, len(numbers) // _SHOWN)))[:_SHOWN]
-    readings = [[train.read(numbers[place])[0] for _ in range(samples)] for place in chosen]
-    shown_labels = [train.read(numbers[place])[1] for place in chosen]
-    kept: Kept | None = None
-    alike = np.full((len(chosen), samples), math.nan)
-    if originals:
-        progress(0.85, "Asking the model for features")
-        space = _features(experiment, originals)
-        known = np.array(labels, np.int64) if None not in labels else None
-        kept = how_much_is_kept(space, _features(experiment, changed), known)
-        seen = _features(experiment, [image for row in readings for image in row])
-        alike = likeness(space, seen, np.repeat(np.array(chosen), samples)).reshape(alike.shape)
-    everything = [image for row in readings for image in row] + [originals[place] for place in chosen if originals]
-    pixels = to_pixels(everything, experiment.normalization)
-    pictures = [
-        AugmentedPicture(
-            index=numbers[place],
-            label=shown_labels[row],
-            clean=pixels[len(chosen) * samples + row] if originals else None,
-            samples=tuple(pixels[row * samples : (row + 1) * samples]),
-            likeness=tuple(map(float, alike[row])),
-        )
-        for row, place in enumerate(chosen)
-    ]
-    return tuple(pictures), kept
+class _Read:
+    """Training pictures from all over the data: the clean `originals` and one augmented reading of each in `changed`,
+    both empty without clean ones; for the few at the places `shown`, `samples` of augmented `readings` each."""
+
+    def __init__(self, train: Entries, clean: Entries | None, samples: int, progress: Progress) -> None:
+        self.numbers = spread(train.count, _READ)
+        self.originals: list[Tensor] = []
+        self.changed: list[Tensor] = []
+        self.labels: list[int | None] = []
+        for done, number in enumerate(self.numbers if clean is not None else (), start=1):
+            assert clean is not None
+            original, label = _single(clean, number)
+            self.originals.append(original)
+            self.labels.append(label)
+            self.changed.append(_single(train, number)[0])
+            progress(0.8 * done / len(self.numbers), f"Reading picture {done} of {len(self.numbers)} twice")
+        self.shown = list(range(0, len(self.numbers), max(1, len(self.numbers) // _SHOWN)))[:_SHOWN]
+        again = [[_single(train, self.numbers[place]) for _ in range(samples)] for place in self.shown]
+        self.readings = [[image for image, _ in row] for row in again]
+        self.shown_labels = [row[0][1] for row in again]
+
+
+def _single(entries: Entries, index: int) -> tuple[Tensor, int | None]:
+    """The picture `(C, H, W)` and its class number, None where it has no single one."""
+    images, targets = entries.read(index)
+    single = isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()
+    return images[0].float(), int(targets[0]) if single else None
+
+
+def _kept(experiment: Experiment, read: _Read) -> tuple[Kept | None, Floats]:
+    """How much of the pictures is left, and the likeness `(shown, samples)` of each reading; NaN without originals."""
+    rows = [image for row in read.readings for image in row]
+    shape = (len(read.readings), -1)
+    if not read.originals:
+        return None, np.full(len(rows), math.nan).reshape(shape)
+    space = _features(experiment, read.originals)
+    labels = np.array(read.labels, np.int64) if None not in read.labels else None
+    kept = how_much_is_kept(space, _features(experiment, read.changed), labels)
+    own = np.repeat(np.array(read.shown), [len(row) for row in read.readings])
+    return kept, likeness(space, _features(experiment, rows), own).reshape(shape)
 
 
 def _features(experiment: Experiment, images: Sequence[Tensor]) -> Floats:
     """What the model's last linear layer is given for each picture `(n, d)`; its output where it has none."""
-    model = experiment.model.eval()
-    heads = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    rows: list[Tensor] = []
-
-    def note(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        rows.append(inputs[0].detach())
-
-    hook = heads[-1].register_forward_pre_hook(note) if heads else None
+    found = Features(experiment.model)
     try:
-        with torch.no_grad():
-            for batch in _batches(images):
-                before = len(rows)
-                output = model(batch.to(experiment.device))
-                if len(rows) == before:
-                    rows.append(experiment.logits(output))
-                elif len(rows[-1]) != len(batch):  # a layer that sees all tokens of all pictures in one row each
-                    rows[-1] = rows[-1].reshape(len(batch), -1, rows[-1].shape[-1]).mean(1)
+        for image in images:
+            found.see(image[None], np.full(1, -1))
+        found.finish()
     except FeatVizError:
         raise
     except Exception as error:
         raise ExperimentError(f"The experiment's model fails on its own data: {short(error)}.") from error
-    finally:
-        if hook is not None:
-            hook.remove()
-    return (
-        torch.cat([row.flatten(1) if row.ndim == 2 else row.flatten(1, -2).mean(1) for row in rows])
-        .double()
-        .cpu()
-        .numpy()
-    )
+    return found.table()[0].astype(np.float64)
 
 
-def _batches(images: Sequence[Tensor]) -> list[Tensor]:
-    """In their order, as many in one tensor as have the same size."""
-    found: list[list[Tensor]] = []
-    for image in images:
-        if found and len(found[-1]) < _BATCH and found[-1][0].shape == image.shape:
-            found[-1].append(image)
-        else:
-            found.append([image])
-    return [torch.stack(batch) for batch in found]
+def _pictures(experiment: Experiment, read: _Read, likenesses: Floats) -> Iterator[AugmentedPicture]:
+    """Those to look at, all shown with one normalisation."""
+    originals = [read.originals[place] for place in read.shown] if read.originals else []
+    rows = [image for row in read.readings for image in row]
+    pixels = iter(to_pixels([image.cpu() for image in (*originals, *rows)], experiment.normalization))
+    cleans: list[Pixels | None] = [next(pixels) for _ in originals] or [None] * len(read.shown)
+    for place, clean, label, row, alike in zip(
+        read.shown, cleans, read.shown_labels, read.readings, likenesses, strict=True
+    ):
+        shown = tuple(next(pixels) for _ in row)
+        yield AugmentedPicture(read.numbers[place], label, clean, shown, tuple(map(float, alike)))
 
 
 # Verdicts

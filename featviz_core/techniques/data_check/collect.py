@@ -80,6 +80,11 @@ class Seen:
         return {"entries": self.indices[first].tolist()} if known else {"positions": first.tolist()}
 
     @property
+    def known(self) -> list[int]:
+        """The entries of the data set that were seen, as far as they are known."""
+        return [int(index) for index in np.unique(self.indices[self.indices >= 0])]
+
+    @property
     def shuffled(self) -> bool | None:
         """Whether the loader draws in random order, by its sampler."""
         sampler = getattr(self.loader, "sampler", None) if isinstance(self.loader, DataLoader) else None
@@ -159,7 +164,7 @@ def collect(
     *,
     num_batches: int | None,
     tell: Callable[[int], object],
-    also: Callable[[Tensor, NDArray[np.int64]], object],
+    also: Callable[[Tensor, NDArray[np.int64]], object] | None = None,
 ) -> Seen:
     """Go through `loader` once. `tell(batches)` hears of progress; `also(images, labels)` gets every batch.
 
@@ -176,7 +181,9 @@ def collect(
             else:
                 loading += delivered.seconds
                 with torch.no_grad():
-                    also(*work.see(delivered))
+                    images, labels = work.see(delivered)
+                    if also is not None:
+                        also(images, labels)
             tell(number)
     ended = num_batches is None or number < num_batches or number == _length(loader)
     numbers = work.numbers.all() or _no_numbers()

@@ -6,19 +6,16 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from featviz_core.batches import images_and_targets
 from featviz_core.borrowing import Model, borrowed
 from featviz_core.errors import ExperimentError
 from featviz_core.experiment import Experiment, Factory, fresh, own_randomness
-from featviz_core.experiment_file import open_experiment
+from featviz_core.experiment_file import at_home
 from featviz_core.techniques.data_check.collect import Unpack, collect
 from featviz_core.techniques.data_check.disagreement import Features
 from featviz_core.techniques.data_check.normalizations import Stated
-from featviz_core.techniques.data_check.reading import pair_of
 from featviz_core.techniques.data_check.result import DataCheck
 from featviz_core.techniques.data_check.verdicts import Progress, Verdicts
 
@@ -55,12 +52,12 @@ def check_dataloader(
     the model cannot look at them.
     """
     report = _Report(progress, [loader] if validation is None else [loader, validation], num_batches)
-    unpack_batch: Unpack = partial(pair_of, unpack=unpack)
+    unpack_batch: Unpack = partial(images_and_targets, unpack=unpack)
     features = Features(model) if model is not None else None
     with own_randomness():
         splits = []
         for name, own in zip(("train", "validation"), report.loaders, strict=False):
-            look = features.see if features is not None and name == "train" else _nothing
+            look = features.see if features is not None and name == "train" else None
             splits.append(
                 collect(name, own, unpack_batch, num_batches=num_batches, tell=partial(report.batch, name), also=look)
             )
@@ -87,8 +84,7 @@ def check_experiment_data(
 
     Raises `ExperimentError` as `check_dataloader` does, and where the factory fails.
     """
-    factory = open_experiment(make_experiment) if isinstance(make_experiment, str) else make_experiment
-    with own_randomness():
+    with at_home(make_experiment) as factory:
         experiment = fresh(factory)
         judge = experiment.model if model is True else None if model is False else model
         return check_dataloader(
@@ -114,10 +110,6 @@ def _outputs(experiment: Experiment) -> int | None:
     except Exception:  # noqa: BLE001 - user code
         return None
     return int(logits.shape[1]) if logits.ndim == 2 else None
-
-
-def _nothing(_images: Tensor, _labels: NDArray[np.int64]) -> None:
-    """What is done with a batch where no model looks at it."""
 
 
 class _Report:

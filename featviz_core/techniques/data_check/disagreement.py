@@ -69,6 +69,8 @@ class Features:
         if room <= 0:
             return
         began = time.perf_counter()
+        if self._waiting and self._waiting[0].shape[1:] != images.shape[1:]:
+            self._look()
         self._waiting.append(images[:room].clone())
         self.labels += labels[:room].tolist()
         if sum(map(len, self._waiting)) >= _CHUNK:

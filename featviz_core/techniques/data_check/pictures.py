@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featviz_core.batches import describe
 from featviz_core.errors import ExperimentError
-from featviz_core.experiment import describe
 
 Floats = NDArray[np.float32]
 

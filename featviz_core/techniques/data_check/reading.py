@@ -6,18 +6,14 @@ import copy
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
-
-from featviz_core.experiment import _unpacked
 
 MOST_FAILURES = 20
 """Batches that may fail before a loader is given up."""
@@ -137,29 +133,3 @@ def _blame(loader: Any, drawn: Any) -> tuple[tuple[int, str], ...]:
         except Exception as error:  # noqa: BLE001 - as above
             found.append((index, last_line(error)))
     return tuple(found)
-
-
-class Again:
-    """Reads single pictures of a loader's data set once more, as the loader would have given them."""
-
-    def __init__(self, loader: Any, unpack: Any) -> None:
-        dataset = getattr(loader, "dataset", None)
-        readable = isinstance(loader, DataLoader) and hasattr(dataset, "__getitem__")
-        self._dataset = dataset if readable and not isinstance(dataset, IterableDataset) else None
-        self._collate = loader.collate_fn if readable and loader.batch_sampler is not None else None
-        self._unpack = unpack
-
-    def images(self, index: int) -> Tensor | None:
-        """The picture as a batch of one; None where it cannot be had."""
-        if self._dataset is None:
-            return None
-        with suppress(Exception):  # a thumbnail that cannot be made is no verdict
-            entry = self._dataset[index]
-            images, _ = self._unpack(entry if self._collate is None else self._collate([entry]))
-            return images if isinstance(images, Tensor) else None
-        return None
-
-
-def pair_of(batch: Any, unpack: Any) -> tuple[Tensor, Any]:
-    """(images, targets) of a batch, by `unpack` where given. Raises `ExperimentError` that shows what came instead."""
-    return _unpacked(SimpleNamespace(unpack=unpack), batch)  # type: ignore[arg-type]

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from featviz_core.errors import FeatVizError
@@ -98,22 +96,7 @@ def clean_copy(seen: Seen, clean: Any, unpack: Unpack, tell: Callable[[int], obj
         collate_fn=seen.loader.collate_fn,
     )
     try:
-        found = collect(seen.name, loader, unpack, num_batches=None, tell=tell, also=_nothing)
+        found = collect(seen.name, loader, unpack, num_batches=None, tell=tell)
     except FeatVizError:  # its entries may be of another structure, which is no mistake
         return None
     return found if len(found) == len(seen) and not found.failures else None
-
-
-def _nothing(_images: Tensor, _labels: NDArray[np.int64]) -> None:
-    """Clean pictures are for finding copies only."""
-
-
-def augmented(seen: Seen, images: Any) -> bool | None:
-    """Whether reading the same entry twice gives two pictures. `images(index)` reads one; None where nothing can."""
-    known: NDArray[np.int64] = np.unique(seen.indices[seen.indices >= 0])[:4]
-    answers = []
-    for index in known.tolist():
-        first, second = images(index), images(index)
-        if first is not None and second is not None:
-            answers.append(first.shape != second.shape or not bool((first == second).all()))
-    return any(answers) if answers else None

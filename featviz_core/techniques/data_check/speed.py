@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from featviz_core.experiment import Experiment, Factory, fresh, train_step
-from featviz_core.experiment_file import open_experiment, short
+from featviz_core.experiment_file import at_home, short
 from featviz_core.findings import Finding
 
 Progress = Callable[[float, str], None]
@@ -97,19 +97,19 @@ def check_loader_speed(
     workers takes its own time. The steps train an experiment of its own. `pin_memory` is tried where torch finds CUDA.
     Raises `ExperimentError` where the experiment cannot be made.
     """
-    factory = open_experiment(make_experiment) if isinstance(make_experiment, str) else make_experiment
-    experiment = fresh(factory, device=device)
     measured: list[LoaderSetting] = []
     size = 0
-    plan = _plan(experiment.train_loader)
-    for number, (workers, pinned, loader) in enumerate(plan):
-        if progress is not None:
-            progress(number / len(plan), f"Timing num_workers={workers}" + (", pin_memory=True" if pinned else ""))
-        setting, pictures = _measure(experiment, loader, seconds, workers, pinned, current=number == 0)
-        measured.append(setting)
-        size = size or pictures
+    with at_home(make_experiment) as factory:
+        experiment = fresh(factory, device=device)
+        plan = _plan(experiment.train_loader)
+        for number, (workers, pinned, loader) in enumerate(plan):
+            if progress is not None:
+                progress(number / len(plan), f"Timing num_workers={workers}" + (", pin_memory=True" if pinned else ""))
+            setting, pictures = _measure(experiment, loader, seconds, workers, pinned, current=number == 0)
+            measured.append(setting)
+            size = size or pictures
     found = LoaderSpeed(tuple(measured), size, str(experiment.device), ())
-    return LoaderSpeed(found.settings, size, found.device, tuple(_findings(found)))
+    return replace(found, findings=tuple(_findings(found)))
 
 
 def _rate(setting: LoaderSetting) -> float:

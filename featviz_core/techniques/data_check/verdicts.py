@@ -28,7 +28,7 @@ from featviz_core.techniques.data_check.order import (
     shift_findings,
 )
 from featviz_core.techniques.data_check.result import DataCheck, Duplicate, SplitSummary, Suspect
-from featviz_core.techniques.data_check.sources import augmented, clean_copy, file_sizes, origins
+from featviz_core.techniques.data_check.sources import clean_copy, file_sizes, origins
 from featviz_core.techniques.data_check.values import recognise, statistics, value_findings
 
 Progress = Callable[[float, str], None]
@@ -64,7 +64,7 @@ class Verdicts:
             norms = [recognise(seen, self.stated) for seen in self.splits]
             behind = [origins(seen) for seen in self.splits]
             albums = [Album(*parts, self.unpack) for parts in zip(self.splits, norms, behind, strict=True)]
-            augments = [augmented(seen, album.again.images) for seen, album in zip(self.splits, albums, strict=True)]
+            augments = [album.again.random(album.seen.known) for album in albums]
             number, said = classes_of.number_of_classes(self.splits, self.num_classes, self.class_names)
             names = self.class_names or classes_of.dataset_names(self.splits[0])
             self._judge(filled, number, said)

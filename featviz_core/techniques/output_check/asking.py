@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featviz_core.batches import logits_in
 from featviz_core.borrowing import Model, borrowed
 from featviz_core.capture import placed
 from featviz_core.errors import FeatVizError, ModelError
-from featviz_core.experiment import describe
 from featviz_core.trace import explained, first_parameter
 
 Progress = Callable[[float, str], None]
@@ -40,7 +40,7 @@ class Asked:
         shape = tuple(pictures.shape[1:])
         with _told(module, shape):
             output = module(pictures)
-        return _scores_in(output, self.get_logits)
+        return logits_in(output, self.get_logits)
 
     def weight(self) -> Tensor:
         """A tensor on the model's device with the model's number type."""
@@ -80,27 +80,3 @@ def _told(module: nn.Module, shape: tuple[int, ...]) -> Iterator[None]:
             why=f"It raised {type(error).__name__}: {error}.",
             do="Check its `forward`.",
         ) from error
-
-
-def _scores_in(output: Any, get_logits: GetLogits | None) -> Tensor:
-    if get_logits is not None:
-        try:
-            found = get_logits(output)
-        except FeatVizError:
-            raise
-        except Exception as error:
-            raise ModelError(
-                "`get_logits` failed.",
-                why=f"{type(error).__name__}: {error}. The model gave {describe(output)}.",
-                do="Let it give the class scores (N, C) of this output.",
-            ) from error
-    else:
-        named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-        found = named if isinstance(named, Tensor) else output
-    if isinstance(found, Tensor):
-        return found
-    raise ModelError(
-        "The model gives no single tensor of class scores.",
-        why=f"It gave {describe(output)}.",
-        do="Say which part holds them: `get_logits=lambda output: output[0]`, as fits.",
-    )

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from featviz_core.batches import describe
 from featviz_core.errors import ModelError
-from featviz_core.experiment import describe
 from featviz_core.techniques.output_check.result import BINS, Applied, Labelled, probabilities
 
 LossFunction: TypeAlias = Callable[..., Tensor]

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from featviz_core.batches import describe
 from featviz_core.errors import ExperimentError
-from featviz_core.experiment import Experiment, Factory, describe, few_batches, fresh, own_randomness
-from featviz_core.experiment_file import open_experiment
+from featviz_core.experiment import Experiment, Factory, few_batches, fresh
+from featviz_core.experiment_file import at_home
 from featviz_core.techniques.output_check.asking import Progress
 from featviz_core.techniques.output_check.compute import check_model_output
 from featviz_core.techniques.output_check.result import ModelOutput
@@ -46,8 +47,7 @@ def check_experiment_output(
     looked at; those with pictures of another size than the first are left out.
     Raises `ExperimentError` for batches or outputs that cannot be used; what the factory raises is passed on.
     """
-    factory = open_experiment(make_experiment) if isinstance(make_experiment, str) else make_experiment
-    with own_randomness():
+    with at_home(make_experiment) as factory:
         experiment = fresh(factory, device=device)
         source = "training" if experiment.val_loader is None else "validation"
         images, targets, notes = _some(experiment, experiment.val_loader or experiment.train_loader, batches)

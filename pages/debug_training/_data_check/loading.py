@@ -21,10 +21,12 @@ _TILE = 96  # pixels
 
 def augmentation(project: Project) -> None:
     """Originals beside samples, and how much is left of them."""
+    device = pickers.chosen().device
     found: AugmentationCheck | None = jobs.ask(
-        ("augmentation", project.spec, project.version),
+        ("augmentation", project.spec, project.version, device),
         f"{_PACKAGE}.augmentation:check_augmentation",
         project.spec,
+        device=device,
         start="Try the augmentation",
         help="Reads some pictures again and again, with and without augmentation.",
     )
@@ -92,7 +94,7 @@ def speed(project: Project) -> None:
         ("loader speed", project.spec, project.version, device),
         f"{_PACKAGE}.speed:check_loader_speed",
         project.spec,
-        device="cpu" if device == "automatic" else device,
+        device=device,
         start="Time the loader",
         help="Loads for some seconds with each setting, alone and with a training step after each batch.",
     )

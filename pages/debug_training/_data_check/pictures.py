@@ -26,6 +26,7 @@ def samples(check: DataCheck) -> None:
     if not check.samples:
         st.info("No picture could be kept to look at.")
         return
+    st.subheader("The first pictures", anchor=False)
     view = st.segmented_control(
         "Seen by",
         ["a person", "the model"],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from featviz_core.picture_folders import LAYOUT, PictureFolders, open_picture_folders
-from pages._ui import jobs, launch, pickers
+from pages._ui import jobs, launch, pickers, show
 from pages._ui.project import Project
 
 if TYPE_CHECKING:
@@ -124,11 +124,12 @@ def _listed(source: Source) -> Source:
         with st.spinner(f"Looking into {source.name} …"):
             kept[source.key] = open_picture_folders(source.data, name=source.name)
     folders = kept[source.key]
-    parts = [f"{len(folders.of('train')):,} pictures for training"]
+    parts = [f"{show.count(len(folders.of('train')), 'picture')} for training"]
     if folders.held_out is not None:
         parts.append(f"{len(folders.of(folders.held_out)):,} for {folders.held_out}")
-    skipped = f", {len(folders.skipped):,} other files" if folders.skipped else ""
-    st.caption(f"{source.name}: {len(folders.class_names):,} classes, {' and '.join(parts)}{skipped}.")
+    skipped = f", {show.count(len(folders.skipped), 'other file')}" if folders.skipped else ""
+    classes = show.count(len(folders.class_names), "class", "classes")
+    st.caption(f"{source.name}: {classes}, {' and '.join(parts)}{skipped}.")
     return source
 
 

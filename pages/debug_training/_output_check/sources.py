@@ -65,13 +65,14 @@ def shapes(chosen: Chosen) -> View | None:
     return View(found, small, names, chosen_index, choose, stem, partial(_shapes_code, chosen))
 
 
-def experiment(_chosen: Chosen) -> View | None:
+def experiment(chosen: Chosen) -> View | None:
     """An experiment's own model, on its own pictures and labels, with its own loss; None until it was checked."""
     project = pickers.experiment()
     result: ExperimentOutput | None = jobs.ask(
-        ("output check", project.name, project.version),
+        ("output check", project.name, project.version, chosen.device),
         _CHECK,
         project.spec,
+        device=chosen.device,
         start="Check the experiment's output",
         help="Makes the experiment anew in a process of its own and shows its model four batches of its data.",
     )

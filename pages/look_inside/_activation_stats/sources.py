@@ -59,10 +59,10 @@ def _of_pictures(chosen: Chosen, names: list[str]) -> Source:
     )
 
 
-def of_experiment(_chosen: Chosen) -> Source | None:
+def of_experiment(chosen: Chosen) -> Source | None:
     """An experiment's own model on its own data; None until it was looked at."""
     project = pickers.experiment()
-    options = _options()
+    options = _options(chosen.device)
 
     def ask(start: str, **other: Any) -> ActivationStats | None:
         asked = options | other
@@ -75,8 +75,8 @@ def of_experiment(_chosen: Chosen) -> Source | None:
     if stats is None:
         return None
     trained = f"after {options['steps']} steps of its training" if options["steps"] else "before any training"
-    st.caption(f"{stats.pictures:,} pictures of the experiment's {options['part']} data, {trained}.")
-    given = "".join(f", {name}={value!r}" for name, value in options.items())
+    st.caption(f"{stats.pictures:,} pictures of the experiment's {options['split']} data, {trained}.")
+    given = "".join(f", {name}={value!r}" for name, value in options.items() if value != "automatic")
     lines = (
         "import featviz_core as fv\n\n"
         f"result = fv.experiment_activations({json.dumps(project.name, ensure_ascii=False)}{given})\n"
@@ -89,21 +89,23 @@ def of_experiment(_chosen: Chosen) -> Source | None:
         _stem(project.name),
         partial(st.code, lines, language="python"),
         partial(compare.steps, ask, options, stats),
-        partial(strongest.of_experiment, project, {name: options[name] for name in ("part", "batches", "steps")}),
+        partial(
+            strongest.of_experiment, project, {name: options[name] for name in ("split", "batches", "steps", "device")}
+        ),
     )
 
 
-def _options() -> dict[str, Any]:
+def _options(device: str) -> dict[str, Any]:
     """What `experiment_activations` is asked for."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kinds, training = _kinds(), _training()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        part = st.segmented_control(
+        split = st.segmented_control(
             "Data",
             ["validation", "train"],
             default="validation",
             required=True,
-            key="part",
+            key="split",
             bind="query-params",
             help="Which of the experiment's loaders gives the pictures.",
         )
@@ -127,7 +129,14 @@ def _options() -> dict[str, Any]:
             width=150,
             help="Steps of the experiment's own training before its layers are looked at.",
         )
-    return {"part": part, "batches": int(batches), "steps": int(steps), "kinds": kinds, "training": training}
+    return {
+        "device": device,
+        "split": split,
+        "batches": int(batches),
+        "steps": int(steps),
+        "kinds": kinds,
+        "training": training,
+    }
 
 
 def _kinds() -> tuple[str, ...]:
