@@ -127,11 +127,20 @@ def _ended(process: subprocess.Popen[bytes] | None, log: IO[bytes], error: BaseE
     )
 
 
-def ask(key: Hashable, function: str, *args: Any, start: str, help: str | None = None, **options: Any) -> Any:
+def ask(
+    key: Hashable,
+    function: str,
+    *args: Any,
+    start: str,
+    help: str | None = None,
+    draw: Draw | None = None,
+    **options: Any,
+) -> Any:
     """What `function` ("module:function" of the core) gives for `args` and `options`, once somebody pressed `start`.
 
     None until then. Remembered for the session under `key`, which has to name everything that matters. The function
     gets `progress(fraction, text)` too. Arguments and result travel between processes, so they must be picklable.
+    `draw` as in `answer`.
     """
     if key not in _answers() and _job_of(key) is None:
         place = st.empty()
@@ -139,7 +148,7 @@ def ask(key: Hashable, function: str, *args: Any, start: str, help: str | None =
             return None
         place.empty()
         begin(key, function, *args, **options)
-    return answer(key)
+    return answer(key, draw)
 
 
 def begin(key: Hashable, function: str, *args: Any, **options: Any) -> None:

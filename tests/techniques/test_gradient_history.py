@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ import featviz_core as fv
 from featviz_core.demo.faults import with_fault
 from featviz_core.errors import ExperimentError
 from featviz_core.experiment import Experiment, Factory, fresh, train_step
+from featviz_core.techniques.gradient_flow import steps_frame
 from tests import toy_experiments as toys
 
 HEALTHY = {"gradient.healthy": "ok"}
@@ -71,6 +73,21 @@ def test_a_step_of_plain_sgd_is_the_rate_times_the_gradient() -> None:
     found = fv.gradient_history(lambda: toys.experiment(model=toys.net(norm=False)), steps=1)
     weights = np.array([parameter.weight_norm for parameter in found.first.parameters])
     np.testing.assert_allclose(found.update_ratios[0], 0.1 * found.gradient_norms[0] / weights, rtol=1e-4)
+
+
+def test_every_step_is_told_as_soon_as_it_is_done() -> None:
+    told: list[tuple[int, Any]] = []
+    trained: list[int] = []
+
+    def step(experiment: Experiment, images: Tensor, targets: Any) -> Tensor:
+        trained.append(1)
+        return train_step(experiment, images, targets)
+
+    found = fv.gradient_history(
+        lambda: toys.experiment(train_step=step), steps=3, part=lambda one: told.append((len(trained), one))
+    )
+    assert [count for count, _ in told] == [1, 2, 3]
+    pd.testing.assert_frame_equal(steps_frame([one for _, one in told]), found.frame())
 
 
 def test_a_short_loader_starts_again() -> None:

@@ -53,10 +53,12 @@ __getattr__ = lazily(
     {
         "GradientFlow": "result",
         "GradientHistory": "history_result",
+        "HistoryStep": "history_result",
         "LedgerRow": "history_result",
         "ParameterGradient": "result",
         "gradient_flow": "compute",
         "gradient_history": "history",
+        "steps_frame": "history_result",
         "preview": "examples",
     },
 )

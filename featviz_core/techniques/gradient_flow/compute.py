@@ -8,14 +8,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from featviz_core.batches import describe, logits_in, moved
 from featviz_core.borrowing import Model, borrowed
 from featviz_core.capture import check_images, placed
 from featviz_core.errors import FeatVizError, ModelError
-from featviz_core.experiment import describe, moved, own_randomness, seed_everything
+from featviz_core.experiment import own_randomness, seed_everything
 from featviz_core.techniques.gradient_flow.findings import about_flow
 from featviz_core.techniques.gradient_flow.result import GradientFlow, ParameterGradient, State
 from featviz_core.trace import explained
@@ -84,18 +87,13 @@ def _calls(module: nn.Module) -> dict[str, int]:
 
 
 def _scores(output: Any, get_logits: Callable[[Any], Tensor] | None) -> Tensor:
-    with _told("`get_logits`", f"The model gave {describe(output)}."):
-        if get_logits is not None:
-            found: Any = get_logits(output)
-        else:
-            named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-            found = named if isinstance(named, Tensor) else output
-    if isinstance(found, Tensor) and found.ndim > 1:
-        return found
+    scores = logits_in(output, get_logits)
+    if scores.ndim > 1:
+        return scores
     raise ModelError(
         "The model gives no single tensor of class scores.",
-        why=f"Expected (N, C), got {describe(found)}.",
-        do="Say which part holds them: `get_logits=lambda output: output[0]`, as fits.",
+        why=f"Expected (N, C), got {describe(scores)}.",
+        do="End the model with one row of scores for each picture.",
     )
 
 
@@ -187,17 +185,17 @@ def _row(
 def _numbers(gradient: Tensor) -> dict[str, Any]:
     rows = _rows(gradient.to_dense() if gradient.is_sparse else gradient)
     sizes = rows.abs()
-    largest = sizes.amax(1)
+    largest, sums = _on_cpu(sizes.amax(1)), _on_cpu(sizes.sum(1))
     # A value that is no number makes the largest of its row none, so most often these few tell all.
-    searched = largest if bool(largest.isfinite().all()) else rows
+    finite = bool(np.isfinite(largest).all())
     return {
-        "mean_abs": float(sizes.sum(1).cpu().double().sum()) / rows.numel(),
+        "mean_abs": float(sums.sum()) / rows.numel(),
         "max_abs": float(largest.max()),
         "norm": norm_of(rows),
         "zero_fraction": 1 - int(torch.count_nonzero(rows)) / rows.numel(),
-        "dead_fraction": 1 - int(torch.count_nonzero(largest)) / len(largest),
-        "nan_count": int(searched.isnan().sum()),
-        "inf_count": int(searched.isinf().sum()),
+        "dead_fraction": 1 - np.count_nonzero(largest) / len(largest),
+        "nan_count": 0 if finite else int(rows.isnan().sum()),
+        "inf_count": 0 if finite else int(rows.isinf().sum()),
     }
 
 
@@ -208,13 +206,18 @@ def norm_of(tensor: Tensor) -> float:
     squares would be too small or too large for their number type.
     """
     rows = _rows(tensor)
-    norm = float(torch.linalg.vector_norm(rows, dim=1).cpu().double().norm())
+    norm = float(np.linalg.norm(_on_cpu(torch.linalg.vector_norm(rows, dim=1))))
     if _SAFE[0] < norm < _SAFE[1] or math.isnan(norm):
         return norm
     largest = float(rows.abs().amax())
     if not 0 < largest < math.inf:
         return largest
     return largest * float(torch.linalg.vector_norm(rows.cpu().double() / largest))
+
+
+def _on_cpu(values: Tensor) -> NDArray[np.float64]:
+    """A few numbers as NumPy has them: for hundreds of small tensors, torch's way to each number is what takes time."""
+    return values.cpu().numpy().astype(np.float64)
 
 
 def _rows(tensor: Tensor) -> Tensor:

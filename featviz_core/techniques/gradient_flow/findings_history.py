@@ -200,7 +200,8 @@ def _owners(ratios: dict[str, float]) -> list[str]:
 
 def _healthy(history: GradientHistory) -> Finding:
     ratios = [ratio for ratio in history.update_ratio(history.matrices).values() if not math.isnan(ratio)]
-    evidence = {"‖Δw‖/‖w‖ from": min(ratios), "to": max(ratios), "healthy": HEALTHY_UPDATES} if ratios else {}
+    alarm = f"outside {_SMALL:g} to {_LARGE:g}"
+    evidence = {"‖Δw‖/‖w‖ from": min(ratios), "to": max(ratios), "alarm": alarm} if ratios else {}
     return Finding(
         "gradient.healthy",
         "ok",

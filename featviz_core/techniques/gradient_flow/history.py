@@ -12,12 +12,12 @@ import numpy as np
 from torch import Tensor
 
 from featviz_core.errors import ExperimentError, FeatVizError
-from featviz_core.experiment import Experiment, Factory, few_batches, fresh, own_randomness, train_on
-from featviz_core.experiment_file import at_home, open_experiment, own_lines, short
+from featviz_core.experiment import Experiment, Factory, few_batches, fresh, train_on
+from featviz_core.experiment_file import at_home, own_lines, short
 from featviz_core.ledger import ledger
 from featviz_core.techniques.gradient_flow.compute import gradient_flow, norm_of
 from featviz_core.techniques.gradient_flow.findings_history import about_history
-from featviz_core.techniques.gradient_flow.history_result import GradientHistory
+from featviz_core.techniques.gradient_flow.history_result import GradientHistory, HistoryStep
 from featviz_core.techniques.gradient_flow.result import GradientFlow
 from featviz_core.watch import Watch, watching
 
@@ -31,28 +31,30 @@ def gradient_history(
     device: str = "cpu",
     seed: int = 0,
     progress: Progress | None = None,
+    part: Callable[[HistoryStep], None] | None = None,
 ) -> GradientHistory:
     """Does every parameter get a gradient, and move by a healthy share, in the first `steps` training steps?
 
     `make_experiment`: a factory, or where one is, as for `open_experiment`. The experiment's own loop trains a fresh
     copy on the first `steps` batches (again from the start where the loader has fewer); schedulers are not stepped,
     and a learning rate that a warm-up starts at 0 is set to the one that it leads to. Random numbers start from
-    `seed`; the caller's go on undisturbed. `progress(fraction, text)` may raise to cancel.
+    `seed`; the caller's go on undisturbed. `progress(fraction, text)` may raise to cancel; `part(step)` hears of each
+    step as soon as it is done.
 
     Raises `ExperimentError` where the model, the loss or the loop raises (with the user's own lines in `trace`), and
     where the loop takes no batch; what the factory raises is passed on.
     """
     if steps < 1:
         raise ExperimentError("There is no step to look at.", why=f"Expected at least 1 step, got {steps}.")
-    factory = open_experiment(make_experiment) if isinstance(make_experiment, str) else make_experiment
     report = progress or (lambda _fraction, _text: None)
-    with at_home(factory), own_randomness():
+    with at_home(make_experiment) as factory:
         report(0.0, "Looking at the first batch …")
         with _of_user("The first batch"):
             first = _first_batch(fresh(factory, seed=seed, device=device))
         experiment = fresh(factory, seed=seed, device=device)
         _wake(experiment)
-        notes = _Notes(experiment, steps, report, tuple(row.parameter for row in first.parameters))
+        names = tuple(row.parameter for row in first.parameters)
+        notes = _Notes(experiment, steps, report, part or (lambda _step: None), names)
         with watching(experiment) as watch, notes.hooks(), _of_user("The training loop", notes):
             losses = train_on(experiment, notes.batches(), scheduler=False)
         found = _history(experiment, watch, notes, losses, first)
@@ -84,9 +86,9 @@ class _Notes:
     experiment: Experiment
     steps: int
     report: Progress
+    part: Callable[[HistoryStep], None]
     names: tuple[str, ...]
-    gradients: list[list[float]] = field(default_factory=list)
-    updates: list[list[float]] = field(default_factory=list)
+    done: list[HistoryStep] = field(default_factory=list)
     incoming: dict[str, float] = field(default_factory=dict)
     cancelled: BaseException | None = None
 
@@ -100,8 +102,9 @@ class _Notes:
             before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
             self.incoming.clear()
             yield batch
-            self.gradients.append([self.incoming.get(name, math.nan) for name in self.names])
-            self.updates.append([_change(before[name], parameters[name].detach()) for name in self.names])
+            norms = tuple(self.incoming.get(name, math.nan) for name in self.names)
+            ratios = tuple(_change(before[name], parameters[name].detach()) for name in self.names)
+            self.done.append(HistoryStep(self.names, norms, ratios))
 
     @contextmanager
     def hooks(self) -> Iterator[None]:
@@ -126,7 +129,9 @@ class _Notes:
 
     def _tell(self, number: int) -> None:
         try:
-            norms = [norm for norm in self.gradients[-1] if not math.isnan(norm)] if self.gradients else []
+            if self.done:
+                self.part(self.done[-1])
+            norms = [norm for norm in self.done[-1].gradient_norms if not math.isnan(norm)] if self.done else []
             last = f", gradient norm {math.hypot(*norms):.3g}" if norms else ""
             self.report(number / self.steps, f"Trained {number} of {self.steps} steps{last} …")
         except BaseException as error:
@@ -173,7 +178,7 @@ def _of_user(what: str, notes: _Notes | None = None) -> Iterator[None]:
 def _history(
     experiment: Experiment, watch: Watch, notes: _Notes, losses: list[float], first: GradientFlow
 ) -> GradientHistory:
-    steps = len(notes.gradients)
+    steps = len(notes.done)
     if not steps:
         raise ExperimentError(
             "The training loop took no batch.",
@@ -183,8 +188,8 @@ def _history(
     known = losses if len(losses) == steps else [math.nan] * steps
     return GradientHistory(
         parameters=notes.names,
-        gradient_norms=np.array(notes.gradients, np.float64).reshape(steps, -1),
-        update_ratios=np.array(notes.updates, np.float64).reshape(steps, -1),
+        gradient_norms=np.array([step.gradient_norms for step in notes.done], np.float64).reshape(steps, -1),
+        update_ratios=np.array([step.update_ratios for step in notes.done], np.float64).reshape(steps, -1),
         losses=np.array(known, np.float64),
         optimizer_steps=watch.steps,
         ledger=ledger(experiment, watch),

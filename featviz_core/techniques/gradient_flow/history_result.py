@@ -17,6 +17,31 @@ from featviz_core.ledger import LedgerRow, ledger_frame
 from featviz_core.techniques.gradient_flow.result import GradientFlow, plain
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryStep:
+    """What one training step did: its `gradient_norms` and `update_ratios`, one of each for each of `parameters`, as in
+    `GradientHistory`."""
+
+    parameters: tuple[str, ...]
+    gradient_norms: tuple[float, ...]
+    update_ratios: tuple[float, ...]
+
+
+def steps_frame(steps: Sequence[HistoryStep]) -> pd.DataFrame:
+    """How large were gradient and update in each step? `step parameter layer gradient_norm update_ratio`, one row for
+    each step (from 0) and parameter."""
+    names = [name for step in steps for name in step.parameters]
+    return pd.DataFrame(
+        {
+            "step": [number for number, step in enumerate(steps) for _ in step.parameters],
+            "parameter": names,
+            "layer": [name.rpartition(".")[0] for name in names],
+            "gradient_norm": [norm for step in steps for norm in step.gradient_norms],
+            "update_ratio": [ratio for step in steps for ratio in step.update_ratios],
+        }
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class GradientHistory:
     """How an experiment's gradients and weights went through a few training steps.
@@ -49,18 +74,9 @@ class GradientHistory:
         return tuple(parameter.parameter for parameter in self.first.parameters if parameter.is_matrix)
 
     def frame(self) -> pd.DataFrame:
-        """How large were gradient and update in each step? `step parameter layer gradient_norm update_ratio`, one row
-        for each step (from 0) and parameter."""
-        count = len(self.parameters)
-        return pd.DataFrame(
-            {
-                "step": np.repeat(np.arange(self.steps), count),
-                "parameter": list(self.parameters) * self.steps,
-                "layer": [name.rpartition(".")[0] for name in self.parameters] * self.steps,
-                "gradient_norm": self.gradient_norms.reshape(-1),
-                "update_ratio": self.update_ratios.reshape(-1),
-            }
-        )
+        """How large were gradient and update in each step? As `steps_frame`."""
+        rows = zip(self.gradient_norms.tolist(), self.update_ratios.tolist(), strict=True)
+        return steps_frame([HistoryStep(self.parameters, tuple(norms), tuple(ratios)) for norms, ratios in rows])
 
     def ledger_frame(self) -> pd.DataFrame:
         """Which parameter is held, wants a gradient, gets one and moves? One row for each `LedgerRow`."""

@@ -109,11 +109,11 @@ def table(found: GradientFlow) -> None:
     st.caption("Zero fraction: values that are exactly zero. Dead fraction: outputs all of whose values are.")
 
 
-def downloads(found: GradientFlow, stem: str) -> None:
-    """Numbers as files."""
+def downloads(found: GradientFlow, stem: str, *, of: str = "Parameters") -> None:
+    """Numbers `of` what, as files."""
     with st.container(horizontal=True):
         st.download_button(
-            "Parameters as CSV",
+            f"{of} as CSV",
             lambda: found.frame().to_csv(index=False).encode(),
             f"{stem}.csv",
             "text/csv",
@@ -121,7 +121,7 @@ def downloads(found: GradientFlow, stem: str) -> None:
             help="One row a parameter: mean, maximum, norm, ratio, zeros, state.",
         )
         st.download_button(
-            "Everything as JSON",
+            f"{of} as JSON",
             lambda: found.to_json().encode(),
             f"{stem}.json",
             "application/json",

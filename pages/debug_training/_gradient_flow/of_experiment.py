@@ -9,7 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from featviz_core import charts
-from featviz_core.techniques.gradient_flow import GradientHistory
+from featviz_core.techniques import gradient_flow as technique
+from featviz_core.techniques.gradient_flow import GradientHistory, HistoryStep
 from pages._ui import jobs, pickers, show
 from pages._ui.project import Project
 from pages.debug_training._gradient_flow import flow
@@ -37,12 +38,14 @@ def draw() -> dict[str, show.Part] | None:
             "the later ones, so 20 tell more than 8.",
         )
     found: GradientHistory | None = jobs.ask(
-        ("gradient history", project.name, project.version, steps),
+        ("gradient history", project.name, project.version, steps, pickers.chosen().device),
         _HISTORY,
         project.spec,
         steps=steps,
+        device=pickers.chosen().device,
         start="Train and watch",
         help="Makes the experiment anew in a process of its own, and trains it for a few steps. Nothing is kept.",
+        draw=so_far,
     )
     if found is None:
         return None
@@ -59,6 +62,16 @@ def draw() -> dict[str, show.Part] | None:
     }
 
 
+def so_far(steps: list[HistoryStep]) -> None:
+    """The heat maps while the experiment trains: a column comes with each step."""
+    frame = technique.steps_frame(steps)
+    if not frame.empty:
+        for place, title in zip(st.columns(2, gap="large"), _SHOWN, strict=True):
+            with place:
+                st.markdown(f"**{title}** so far")
+                heat_map(frame, title)
+
+
 def over_time(found: GradientHistory) -> None:
     """One row a parameter, one column a step; the loss beside it."""
     left, right = st.columns([5, 2], gap="large")
@@ -72,16 +85,7 @@ def over_time(found: GradientHistory) -> None:
             bind="query-params",
             help="How large each parameter's gradient was, or by what share of itself each step changed it.",
         )
-        value = _SHOWN[shown]
-        frame = found.frame().rename(columns={"parameter": "name"})
-        known = frame[value][(frame[value] > 0) & (frame[value] < float("inf"))]
-        if known.empty:
-            st.info("There is nothing to draw: no value above zero.", icon=":material/info:")
-        else:
-            domain = _UPDATES if value == "update_ratio" else (float(known.min()), float(known.max()))
-            chart = charts.over_steps(frame, value, title=shown, domain=domain)
-            flow.scrolled(chart, len(found.parameters), f"{shown} of each parameter over the steps")
-            st.caption("Empty: exactly zero, no gradient, or not finite.")
+        heat_map(found.frame(), shown)
     with right:
         st.markdown("**Loss**")
         losses = pd.DataFrame({"step": range(found.steps), "loss": found.losses, "curve": "loss"})
@@ -90,6 +94,19 @@ def over_time(found: GradientHistory) -> None:
         else:
             st.caption("The loop gives no number for it.")
         st.caption(f"{found.steps} batches, {found.optimizer_steps} steps of the optimiser.")
+
+
+def heat_map(frame: pd.DataFrame, shown: str) -> None:
+    """Layers × steps of one of `_SHOWN`."""
+    value = _SHOWN[shown]
+    known = frame[value][(frame[value] > 0) & (frame[value] < float("inf"))]
+    if known.empty:
+        st.info("There is nothing to draw: no value above zero.", icon=":material/info:")
+        return
+    domain = _UPDATES if value == "update_ratio" else (float(known.min()), float(known.max()))
+    chart = charts.over_steps(frame.rename(columns={"parameter": "name"}), value, title=shown, domain=domain)
+    flow.scrolled(chart, frame["parameter"].nunique(), f"{shown} of each parameter over the steps")
+    st.caption("Empty: exactly zero, no gradient, or not finite.")
 
 
 def ledger(found: GradientHistory) -> None:
@@ -162,7 +179,7 @@ def take_away(project: Project, found: GradientHistory) -> None:
             on_click="ignore",
             help="Losses, norms, ratios, ledger and findings.",
         )
-    flow.downloads(found.first, f"{stem}_first_batch")
+    flow.downloads(found.first, f"{stem}_first_batch", of="First batch")
     st.code(
         "import featviz_core as fv\n\n"
         f"result = fv.gradient_history({json.dumps(project.name, ensure_ascii=False)}, steps={found.steps})"
