@@ -82,9 +82,9 @@ def test_own_picture_layer_channel_and_downloads(visitor: Visitor) -> None:
 
 def test_a_click_on_the_way_through_the_model_chooses_the_layer(visitor: Visitor) -> None:
     visitor.opens("feature_maps")
-    assert visitor.picked("Layer") not in ("trunk_output.block4", "stem")
+    assert visitor.picked("Layer") not in ("trunk_output.block4.block4-0", "stem")
     visitor.clicks_tile("depth", 7, 0, columns=8, rows=1, caption=20)
-    visitor.comes_to_see(Layer="trunk_output.block4")
+    visitor.comes_to_see(Layer="trunk_output.block4.block4-0")
     visitor.clicks_tile("depth", 0, 0, columns=8, rows=1, caption=20)
     visitor.comes_to_see(Layer="stem")
     assert chosen_in(visitor.page.url)["layer"] == "stem"

@@ -71,7 +71,7 @@ def test_loss_accuracy_confusion_and_calibration_against_the_slow_way(count: int
         right += best == target
         counts[target, best] = counts.get((target, best), 0) + 1
         bins.setdefault(min(9, int(shares[best] * 10)), []).append((shares[best], best == target))
-    assert labelled.loss == pytest.approx(sum(losses) / count, rel=1e-4)
+    assert labelled.loss == pytest.approx(sum(losses) / count, rel=1e-4, abs=1e-6)
     assert labelled.uniform_loss == pytest.approx(math.log(classes), rel=1e-5)
     assert labelled.accuracy == pytest.approx(right / count)
     error = sum(abs(sum(sure for sure, _ in part) - sum(good for _, good in part)) / count for part in bins.values())

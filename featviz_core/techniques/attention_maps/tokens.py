@@ -46,6 +46,11 @@ class TokenLayout:
     dilated: bool = False
     placed: bool = True
 
+    @property
+    def on_picture(self) -> bool:
+        """Whether each query, prefix tokens aside, is a place on the picture."""
+        return self.placed and (self.windows is not None or self.queries == self.keys)
+
     def key_names(self) -> list[str]:
         """A name for each key: prefix tokens by their names, others as "row,column"; in windows, "key 0" and so on."""
         if self.windows is None and self.placed:
@@ -67,7 +72,7 @@ class TokenLayout:
     def place_of(self, query: int) -> tuple[int, int] | None:
         """(row, column) of a query on the grid; None for a prefix token or a query that is no place."""
         index = query - (len(self.prefix) if self.windows is None else 0)
-        if index < 0 or not self.placed or (self.windows is None and self.queries != self.keys):
+        if index < 0 or not self.on_picture:
             return None
         return divmod(index, self.grid[1])
 
