@@ -12,15 +12,15 @@ from typing import TypeAlias
 
 from featviz_core.errors import RunError
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "train_eval")
 METRICS = ("loss", "accuracy", "lr", "epoch")
 _WITH_SPLIT = ("loss", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """`metric`: "loss", "accuracy", "lr", "epoch", or a name of one's own; `split`: "train", "validation", "test", or
-    "" for what belongs to the run as a whole."""
+    """`metric`: "loss", "accuracy", "lr", "epoch", or a name of one's own; `split`: "train", "validation", "test",
+    "train_eval" (training pictures, the model in evaluation mode), or "" for what belongs to the run as a whole."""
 
     metric: str
     split: str = ""
@@ -32,6 +32,7 @@ _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "tr", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
+    "traineval": "train_eval",
 }
 _METRIC_WORDS = {
     **dict.fromkeys(("loss", "losses", "cost", "nll", "xent", "crossentropy"), "loss"),
@@ -112,7 +113,10 @@ def _parsed(wanted: Wanted) -> Role | None:
 def _guess(tag: str) -> tuple[Role, int] | None:
     """The role that a name speaks of, and how many words of the name say something else."""
     words = [word.lower() for word in _WORD.findall(tag.replace("earning_rate", "earningrate"))]
-    words = " ".join(words).replace("learning rate", "learningrate").replace("cross entropy", "crossentropy").split()
+    name = " ".join(words)
+    for together in ("learning rate", "cross entropy", "train eval"):
+        name = name.replace(together, together.replace(" ", ""))
+    words = name.split()
     metrics = [_METRIC_WORDS[word] for word in words if word in _METRIC_WORDS]
     if not metrics and any(word in _EPOCH_WORDS for word in words) and _FILLERS.union(_SPLIT_WORDS).issuperset(words):
         return Role("epoch"), 0

@@ -1,0 +1,73 @@
+"""Weights & Biases as a place that a run is written to, where `wandb` is installed and asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from featviz_core.errors import RunError
+from featviz_core.runs.run import LoggedHistogram
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+
+
+class WandbSink:
+    """A run of Weights & Biases. `arguments`: of `wandb.init`, such as `project`, `name` and `mode="offline"`; its own
+    files go to `folder` unless they say otherwise.
+
+    Raises `RunError` where wandb is missing, or does not start the run.
+    """
+
+    def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            why = "Weights & Biases' own library is not installed."
+            raise RunError("The run cannot be written to Weights & Biases.", why=why, do="pip install wandb") from error
+        self._wandb = wandb
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._run = wandb.init(**{"dir": str(folder), **arguments})
+        except (wandb.Error, TypeError) as error:
+            do = 'Run `wandb login`, or keep the run on this machine with "mode": "offline".'
+            raise RunError("Weights & Biases does not start the run.", why=str(error), do=do) from error
+
+    def scalars(self, values: Mapping[str, float], step: int, wall_time: float) -> None:
+        """Metrics of one step; wandb's own clock says when."""
+        self._log(dict(values), step, wall_time)
+
+    def histogram(self, histogram: LoggedHistogram) -> None:
+        """The bins as they are."""
+        if len(histogram.counts) == 1 and histogram.low[0] == histogram.high[0]:
+            return  # all values are the same; wandb wants bins with a width
+        edges = np.array([*histogram.low, histogram.high[-1]])
+        content = self._wandb.Histogram(np_histogram=(histogram.counts, edges))
+        self._log({histogram.tag: content}, histogram.step, histogram.wall_time)
+
+    def image(self, tag: str, image: Image.Image, step: int, wall_time: float, caption: str = "") -> None:
+        """A picture with its caption."""
+        self._log({tag: self._wandb.Image(image, caption=caption or None)}, step, wall_time)
+
+    def graph(self, graph: GraphDef) -> None:
+        """The graph as a file of the run: wandb draws none that it has not watched grow."""
+        place = Path(self._run.dir) / "graph.pbtxt"
+        place.write_text(str(graph))
+        self._run.save(str(place), base_path=str(place.parent), policy="now")
+
+    def model_file(self, path: Path, name: str) -> None:
+        """The file as an artifact of the type "model"."""
+        artifact = self._wandb.Artifact(name, type="model")
+        artifact.add_file(str(path))
+        self._run.log_artifact(artifact)
+
+    def close(self) -> None:
+        """End the run; waits until it is written, and sent where it is online."""
+        self._run.finish()
+
+    def _log(self, content: dict[str, Any], step: int, wall_time: float) -> None:
+        self._run.log({**content, "_timestamp": wall_time}, step=step)

@@ -1,0 +1,132 @@
+"""Where a run is written to, and TensorBoard's log directories as one such place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from featviz_core.errors import RunError
+from featviz_core.runs.run import LoggedHistogram
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+
+FLUSH_SECONDS = 0.3
+"""How often what was written goes to the file: a killed script loses at most this."""
+
+
+class Sink(Protocol):
+    """A place that a run is written to. `wall_time` is in seconds since 1970."""
+
+    def scalars(self, values: Mapping[str, float], step: int, wall_time: float) -> None:
+        """Values of one step by tag; NaN and infinity are values too."""
+
+    def histogram(self, histogram: LoggedHistogram) -> None:
+        """One histogram."""
+
+    def image(self, tag: str, image: Image.Image, step: int, wall_time: float, caption: str = "") -> None:
+        """One picture."""
+
+    def graph(self, graph: GraphDef) -> None:
+        """The model's graph."""
+
+    def model_file(self, path: Path, name: str) -> None:
+        """A file with the model's weights."""
+
+    def close(self) -> None:
+        """Everything is where it belongs afterwards."""
+
+
+class TensorBoardSink:
+    """A TensorBoard log directory, by PyTorch's own `SummaryWriter`.
+
+    `purge_step`: the run is taken up again there, so that what was written for this and later steps is out of date.
+    Raises `RunError` where the folder cannot be written to.
+    """
+
+    def __init__(self, logdir: Path, *, purge_step: int | None = None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            # A long queue: a slow disk should not hold up the training.
+            self._writer: Any = SummaryWriter(
+                str(logdir), max_queue=100_000, flush_secs=FLUSH_SECONDS, purge_step=purge_step
+            )
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise RunError(f"No run can be written to {logdir}.", why=why, do="Name a folder of your own.") from error
+
+    def scalars(self, values: Mapping[str, float], step: int, wall_time: float) -> None:
+        """All values of a step in one record, which costs a third of one record each."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        parts = [Summary.Value(tag=tag, simple_value=_in_single(value)) for tag, value in values.items()]
+        self._writer.file_writer.add_summary(Summary(value=parts), step, wall_time)
+
+    def histogram(self, histogram: LoggedHistogram) -> None:
+        """The bins as they are, but for empty ones at both ends."""
+        filled = np.flatnonzero(histogram.counts > 0)
+        if not len(filled):
+            return
+        inner = slice(filled[0], filled[-1] + 1)
+        low, high, counts = histogram.low[inner], histogram.high[inner], histogram.counts[inner]
+        centers = (low + high) / 2
+        self._writer.add_histogram_raw(
+            histogram.tag,
+            min=low[0],
+            max=high[-1],
+            num=int(counts.sum()),
+            sum=float((centers * counts).sum()),
+            sum_squares=float((centers**2 * counts).sum()),
+            bucket_limits=high.tolist(),
+            bucket_counts=counts.tolist(),
+            global_step=histogram.step,
+            walltime=histogram.wall_time,
+        )
+
+    def image(self, tag: str, image: Image.Image, step: int, wall_time: float, caption: str = "") -> None:  # noqa: ARG002
+        """A PNG; TensorBoard shows no captions."""
+        pixels = np.asarray(image.convert("RGB"))
+        self._writer.add_image(tag, pixels, step, walltime=wall_time, dataformats="HWC")
+
+    def graph(self, graph: GraphDef) -> None:
+        """TensorBoard's page "Graphs"."""
+        from tensorboard.compat.proto.config_pb2 import RunMetadata
+
+        self._writer.file_writer.add_graph((graph, RunMetadata()))
+
+    def model_file(self, path: Path, name: str) -> None:
+        """TensorBoard keeps no files; the file lies where it is."""
+
+    def close(self) -> None:
+        """Write the rest to the file."""
+        self._writer.close()
+
+
+def _in_single(value: float) -> float:
+    """TensorBoard keeps 32 bits, and what is too large for them becomes infinite rather than an error."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
+
+
+def next_free(logdir: Path) -> Path:
+    """`logdir`, or `logdir-2`, `logdir-3` …: the first that holds no run yet."""
+    number, free = 1, logdir
+    while _holds_run(free):
+        number += 1
+        free = logdir.with_name(f"{logdir.name}-{number}")
+    return free
+
+
+def _holds_run(folder: Path) -> bool:
+    return any(folder.glob("*tfevents*"))
+
+
+def written_histogram(step: int, wall_time: float, tag: str, counts: Any, edges: Any) -> LoggedHistogram:
+    """A histogram from `counts (B,)` and `edges (B + 1,)`."""
+    edges = np.asarray(edges, np.float64)
+    return LoggedHistogram(step, wall_time, tag, edges[:-1], edges[1:], np.asarray(counts, np.float64))
