@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from featviz_core.borrowing import borrowed
 from featviz_core.capture import placed
+from featviz_core.errors import ModelError
+from featviz_core.layouts import first_tensor
 from featviz_core.runs import tags
-from featviz_core.techniques.class_activation.compute import class_activation
-from featviz_core.techniques.class_activation.targets import class_scores
+from featviz_core.techniques.class_activation import class_activation
 
 _SIDE = 192  # pixels: smaller pictures are drawn larger, so that a caption fits below
 _STRIP = 22
@@ -45,7 +46,10 @@ def drawn(
 def _answers(model: nn.Module, images: Tensor) -> list[tuple[float, int]]:
     """For each picture the predicted class and its probability."""
     with borrowed(model) as module, torch.no_grad():
-        logits = class_scores(module(placed(images, module))).float()
+        logits = first_tensor(module(placed(images, module)))
+    if logits is None or logits.ndim != 2:
+        raise ModelError("The model gives no class scores.", why="Expected an output (N, classes).")
+    logits = logits.float()
     shares = logits.softmax(1) if logits.shape[1] > 1 else logits.sigmoid()
     best, classes = shares.max(1)
     return list(zip(best.tolist(), classes.tolist(), strict=True))
