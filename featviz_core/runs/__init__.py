@@ -9,6 +9,7 @@ from featviz_core.lazy import lazily
 if TYPE_CHECKING:
     from featviz_core.runs.follow import Follower as Follower
     from featviz_core.runs.follow import follow_run as follow_run
+    from featviz_core.runs.graph import model_graph as model_graph
     from featviz_core.runs.read import read_run as read_run
     from featviz_core.runs.read import read_runs as read_runs
     from featviz_core.runs.roles import Role as Role
@@ -28,6 +29,7 @@ __getattr__ = lazily(
         "Run": "run",
         "Scalars": "run",
         "follow_run": "follow",
+        "model_graph": "graph",
         "read_run": "read",
         "read_runs": "read",
         "roles_of": "roles",

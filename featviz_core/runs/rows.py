@@ -11,7 +11,7 @@ from featviz_core.runs.draft import Draft
 from featviz_core.runs.log_file import BadRecord
 from featviz_core.runs.records import Gap, Record
 
-STEPS = ("step", "global_step", "_step", "trainer/global_step", "iteration", "iter", "epoch")
+STEPS = ("step", "global_step", "trainer/global_step", "_step", "iteration", "iter", "epoch")
 TIMES = ("wall_time", "wall time", "_timestamp", "timestamp")
 MISSING = ("", "none", "null", "n/a")
 _MOST = 2**63

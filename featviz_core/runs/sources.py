@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -30,10 +30,14 @@ class NoLog(RunError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file of a log: `name`, with `/` between folders, as messages call it, and where its bytes are."""
+    """One file of a log: `name`, with `/` between folders, as messages call it, and where its bytes are.
+
+    `neighbour`: how to read another file of the same upload or zip by its name.
+    """
 
     name: str
     content: Path | bytes = field(repr=False)
+    neighbour: Callable[[str], bytes] | None = field(default=None, repr=False)
 
     @property
     def folder(self) -> str:
@@ -44,6 +48,17 @@ class Source:
     def base(self) -> str:
         """Its name without folders."""
         return self.name.rpartition("/")[2]
+
+    def beside(self, name: str) -> bytes | None:
+        """Another file in its folder or below; None where there is none."""
+        if isinstance(self.content, Path):
+            folder = self.content.parent.resolve()
+            place = (folder / name).resolve()
+            return place.read_bytes() if place.is_relative_to(folder) and place.is_file() else None
+        try:
+            return None if self.neighbour is None else self.neighbour(f"{self.folder}/{name}".lstrip("/"))
+        except KeyError:
+            return None
 
     def open(self) -> BinaryIO:
         """Its bytes as a file. Raises `RunError` where it cannot be opened."""
@@ -68,7 +83,7 @@ def sources_of(files: Files) -> list[Source]:
     zip that cannot be opened or could harm.
     """
     if isinstance(files, Mapping):
-        found = [source for name, data in files.items() for source in _uploaded(name, data)]
+        found = [source for name, data in files.items() for source in _uploaded(name, data, files.__getitem__)]
     else:
         path = Path(files)
         if path.is_dir():
@@ -93,11 +108,11 @@ def _in_folder(root: Path) -> list[Source]:
     return found
 
 
-def _uploaded(name: str, content: bytes | Path) -> list[Source]:
+def _uploaded(name: str, content: bytes | Path, neighbour: Callable[[str], bytes] | None = None) -> list[Source]:
     name = name.replace("\\", "/")
     if name.lower().endswith(".zip"):
         return _in_zip(name, content)
-    return [Source(name, content)] if is_log(name) else []
+    return [Source(name, content, neighbour)] if is_log(name) else []
 
 
 def _in_zip(title: str, content: bytes | Path) -> list[Source]:
@@ -114,7 +129,7 @@ def _in_zip(title: str, content: bytes | Path) -> list[Source]:
                     why=f"At most {MAX_UNPACKED / 2**30:.0f} GB are unpacked.",
                     do="Pack fewer runs, or start the app with `-- --runs FOLDER`.",
                 )
-            found.append(Source(name, data))
+            found.append(Source(name, data, archive.read))
     except ExperimentError as error:
         do = "Pack the run's folder again with an ordinary zip program, or start the app with `-- --runs FOLDER`."
         raise RunError(error.what, why=error.why, do=do) from error

@@ -6,12 +6,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from featviz_core.errors import RunError
+from featviz_core.errors import ExperimentError, RunError
 from featviz_core.runs.draft import Draft
 from featviz_core.runs.layout import Rename
 from featviz_core.runs.log_file import BadRecord, LogFile
@@ -21,6 +20,9 @@ from featviz_core.runs.run import LoggedHistogram, LoggedImage
 from featviz_core.runs.sources import NoLog, Source
 from featviz_core.runs.wandb_blocks import HEADER, START, wandb_records
 from featviz_core.zip_files import shown
+
+# W&B counts its own calls; who logs a step says it by one of the others, as Lightning's logger does.
+_STEPS = ("step", "global_step", "trainer/global_step", "_step")
 
 
 class WandbFile(LogFile):
@@ -51,14 +53,15 @@ class WandbFile(LogFile):
         except DecodeError as error:
             raise BadRecord(self.UNKNOWN) from error
         if message.WhichOneof("record_type") == "run":
-            draft.name = message.run.display_name or draft.name
+            draft.name = message.run.display_name or message.run.run_id or draft.name
         elif message.WhichOneof("record_type") == "history":
             self._put(message.history, draft)
 
     def _put(self, history: Any, draft: Draft) -> None:
         """One call of `run.log`."""
         content = _content(history.item)
-        step = int(content.pop("_step", history.step.num))
+        steps = [float(content.pop(name)) for name in _STEPS if isinstance(content.get(name), int | float)]
+        step = int(next(filter(math.isfinite, steps), history.step.num))
         wall_time = float(content.pop("_timestamp", math.nan))
         for name, value in flat(content):
             tag = self.rename(name)
@@ -117,11 +120,11 @@ def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 def _load_image(source: Source, name: str) -> bytes:
     """The bytes of a picture, which lies in the folder `files` beside the run's file."""
-    why = "Only the run's own file was uploaded."
-    if isinstance(source.content, Path):
-        folder = (source.content.parent / "files").resolve()
-        place = (folder / name).resolve()
-        why = "It is not in the run's folder."
-        if place.is_relative_to(folder) and place.is_file():
-            return place.read_bytes()
-    raise RunError(f"The picture {shown(name)} cannot be read.", why=why)
+    try:
+        content = source.beside(f"files/{name}")
+    except ExperimentError as error:
+        raise RunError(error.what, why=error.why, do=error.do) from error
+    if content is None:
+        why = "It is not in the run's folder, or only the run's own file was uploaded."
+        raise RunError(f"The picture {shown(name)} cannot be read.", why=why)
+    return content

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from featviz_core.errors import RunError
@@ -15,15 +16,27 @@ from featviz_core.runs.run import LoggedHistogram
 if TYPE_CHECKING:
     from tensorboard.compat.proto.graph_pb2 import GraphDef
 
+_ALONE: dict[str, Any] = {
+    "silent": True,
+    "console": "off",
+    "disable_git": True,
+    "disable_code": True,
+    "save_code": False,
+    "x_disable_stats": True,
+    "x_disable_meta": True,
+    "x_save_requirements": False,
+}
+
 
 class WandbSink:
     """A run of Weights & Biases. `arguments`: of `wandb.init`, such as `project`, `name` and `mode="offline"`; its own
-    files go to `folder` unless they say otherwise.
+    files go to `folder` unless they say otherwise. `alone`: only what is written to it belongs to the run, nothing of
+    this process, whose console and machine W&B would watch too.
 
     Raises `RunError` where wandb is missing, or does not start the run.
     """
 
-    def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, arguments: Mapping[str, Any], *, alone: bool = False) -> None:
         try:
             import wandb
         except ImportError as error:
@@ -32,10 +45,16 @@ class WandbSink:
         self._wandb = wandb
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._run = wandb.init(**{"dir": str(folder), **arguments})
-        except (wandb.Error, TypeError) as error:
+            own = {"settings": wandb.Settings(**_ALONE)} if alone else {}
+            self._run = wandb.init(**{"dir": str(folder), "reinit": "create_new", **own, **arguments})
+            # W&B drops what comes late; the run's own step may go back, and is what charts are drawn over.
+            self._run.define_metric("step", hidden=True)
+            self._run.define_metric("*", step_metric="step")
+        except (wandb.Error, TypeError, ValueError) as error:
             do = 'Run `wandb login`, or keep the run on this machine with "mode": "offline".'
-            raise RunError("Weights & Biases does not start the run.", why=str(error), do=do) from error
+            raise RunError(
+                "Weights & Biases does not start the run.", why=" ".join(str(error).split()), do=do
+            ) from error
 
     def scalars(self, values: Mapping[str, float], step: int, wall_time: float) -> None:
         """Metrics of one step; wandb's own clock says when."""
@@ -43,8 +62,6 @@ class WandbSink:
 
     def histogram(self, histogram: LoggedHistogram) -> None:
         """The bins as they are."""
-        if len(histogram.counts) == 1 and histogram.low[0] == histogram.high[0]:
-            return  # all values are the same; wandb wants bins with a width
         edges = np.array([*histogram.low, histogram.high[-1]])
         content = self._wandb.Histogram(np_histogram=(histogram.counts, edges))
         self._log({histogram.tag: content}, histogram.step, histogram.wall_time)
@@ -52,6 +69,11 @@ class WandbSink:
     def image(self, tag: str, image: Image.Image, step: int, wall_time: float, caption: str = "") -> None:
         """A picture with its caption."""
         self._log({tag: self._wandb.Image(image, caption=caption or None)}, step, wall_time)
+
+    def table(self, tag: str, frame: pd.DataFrame) -> None:
+        """A table; what it cannot hold, such as shapes, is told as text."""
+        plain = frame.map(lambda value: value if isinstance(value, int | float | str | bool) else str(value))
+        self._run.log({tag: self._wandb.Table(dataframe=plain)})  # belongs to no step
 
     def graph(self, graph: GraphDef) -> None:
         """The graph as a file of the run: wandb draws none that it has not watched grow."""
@@ -70,4 +92,4 @@ class WandbSink:
         self._run.finish()
 
     def _log(self, content: dict[str, Any], step: int, wall_time: float) -> None:
-        self._run.log({**content, "_timestamp": wall_time}, step=step)
+        self._run.log({**content, "step": step, "_timestamp": wall_time})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from featviz_core.errors import RunError
@@ -30,6 +31,9 @@ class Sink(Protocol):
 
     def image(self, tag: str, image: Image.Image, step: int, wall_time: float, caption: str = "") -> None:
         """One picture."""
+
+    def table(self, tag: str, frame: pd.DataFrame) -> None:
+        """A small table with names and numbers."""
 
     def graph(self, graph: GraphDef) -> None:
         """The model's graph."""
@@ -93,6 +97,12 @@ class TensorBoardSink:
         pixels = np.asarray(image.convert("RGB"))
         self._writer.add_image(tag, pixels, step, walltime=wall_time, dataformats="HWC")
 
+    def table(self, tag: str, frame: pd.DataFrame) -> None:
+        """A text, which TensorBoard shows as a table."""
+        lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
+        lines += [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+        self._writer.add_text(tag, "\n".join(f"| {' | '.join(line)} |" for line in lines))
+
     def graph(self, graph: GraphDef) -> None:
         """TensorBoard's page "Graphs"."""
         from tensorboard.compat.proto.config_pb2 import RunMetadata
@@ -111,6 +121,11 @@ def _in_single(value: float) -> float:
     """TensorBoard keeps 32 bits, and what is too large for them becomes infinite rather than an error."""
     with np.errstate(over="ignore"):
         return float(np.float32(value))
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def next_free(logdir: Path) -> Path:
