@@ -10,8 +10,7 @@ import itertools
 import json
 import math
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import torch.distributed as dist
@@ -59,7 +58,7 @@ class Ranks:
         self._rank, self._world = dist.get_rank(), dist.get_world_size()
         self._sent = 0
         self._received = dict.fromkeys(range(1, self._world), 0)
-        self._waiting: deque[tuple[float, Row]] = deque()
+        self._waiting: list[tuple[float, Row]] = []
         self._others: dict[int, dict[tuple[str, int], Row]] = {rank: {} for rank in self._received}
         self._silent: set[tuple[str, int]] = set()
 
@@ -76,7 +75,7 @@ class Ranks:
         now = time.monotonic()
         self._waiting.extend((now, row) for row in rows)
         self._receive()
-        ready = list(self._ready())
+        ready = self._ready()
         while finished and self._waiting:
             time.sleep(0.02)
             self._receive()
@@ -100,17 +99,20 @@ class Ranks:
                 self._store.delete_key(key)
                 self._received[rank] += 1
 
-    def _ready(self) -> Iterator[Row]:
-        """Rows in the order in which they came, up to the first that others have yet to report."""
-        while self._waiting:
-            since, row = self._waiting[0]
+    def _ready(self) -> list[Row]:
+        """Rows that every process has reported. Of one kind they come in order; one kind does not wait for another."""
+        ready, left, held = [], [], set()
+        for since, row in self._waiting:
             missing = [rank for rank, others in self._others.items() if (row.kind, row.step) not in others]
-            awaited = [rank for rank in missing if (row.kind, rank) not in self._silent]
-            if awaited and time.monotonic() - since < _PATIENCE:
-                return
-            self._silent.update((row.kind, rank) for rank in awaited)
-            self._waiting.popleft()
-            yield self._mean(row)
+            awaited = {(row.kind, rank) for rank in missing} - self._silent
+            if row.kind in held or (awaited and time.monotonic() - since < _PATIENCE):
+                held.add(row.kind)
+                left.append((since, row))
+            else:
+                self._silent |= awaited
+                ready.append(self._mean(row))
+        self._waiting = left
+        return ready
 
     def _mean(self, row: Row) -> Row:
         reports = [others.pop((row.kind, row.step), None) for others in self._others.values()]
