@@ -9,17 +9,18 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from featviz_core.errors import CheckpointError, ExperimentError
+from featviz_core.errors import CheckpointError, ExperimentError, RunError
 
 _DEMO = "demo/"
 
 
 @cache
 def options() -> argparse.Namespace:
-    """`checkpoint` (a file), `experiment` (`FILE[:FUNCTION]`) and `data` (a folder or zip), or None for each.
+    """`checkpoint` (a file), `experiment` (`FILE[:FUNCTION]`), `data` (a folder or zip) and `runs` (a folder), or None
+    for each.
 
     Paths in them are absolute: an experiment's file changes the working folder while it runs.
-    Raises `CheckpointError` or `ExperimentError` where a path leads nowhere.
+    Raises `CheckpointError`, `ExperimentError` or `RunError` where a path leads nowhere.
     """
     found = _parser().parse_known_args(sys.argv[1:])[0]
     if found.checkpoint is not None:
@@ -38,6 +39,14 @@ def options() -> argparse.Namespace:
                 why="The app was started with a path that leads to no folder and no zip.",
                 do="Start it again with `-- --data FOLDER`.",
             )
+    if found.runs is not None:
+        found.runs = _absolute(found.runs)
+        if not found.runs.exists():
+            raise RunError(
+                f"There is no folder {found.runs.name}.",
+                why="The app was started with a path that leads to no runs.",
+                do="Start it again with `-- --runs FOLDER`.",
+            )
     if found.experiment is not None and not found.experiment.startswith(_DEMO):
         found.experiment = str(_absolute(found.experiment))
     return found
@@ -49,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         ("checkpoint", "FILE", "a checkpoint of any size to offer in the model picker"),
         ("experiment", "FILE[:FUNCTION]", "your model, data, loss and optimiser: every page opens on them"),
         ("data", "FOLDER", "pictures in class folders, for the data check"),
+        ("runs", "FOLDER", "logs of training runs, for the training monitor"),
     ):
         variable = f"FEATVIZ_{name.upper()}"
         parser.add_argument(

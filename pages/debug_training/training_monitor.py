@@ -1,29 +1,46 @@
-"""How does a training go? The curves of an uploaded run, and what they say."""
+"""How does a training go? Its curves, what they say, and trainings that can be started from here."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import streamlit as st
 
 import featviz_core as fv
-from pages._ui import show
+from pages._ui import launch, show
+from pages.debug_training._training_monitor import details, sources, view
 
 
 def page() -> None:
     about = show.header("training_monitor")
-    uploads = st.file_uploader(
-        "A run's log",
-        accept_multiple_files=True,
-        help="TensorBoard event files, CSV, JSON lines, or a zip of a run's folder. Nothing is written to disk.",
+    names = [name for name in sources.SOURCES if name != "your runs folder" or launch.options().runs is not None]
+    source = st.segmented_control(
+        "Look at",
+        names,
+        default=names[0],
+        required=True,
+        key="look_at",
+        bind="query-params",
+        help="Made-up runs to begin with, logs from your computer, or the folder of runs that the app was started with "
+        "(`-- --runs FOLDER`).",
     )
-    if uploads:
-        try:
-            run = fv.read_run({upload.name: upload.getvalue() for upload in uploads})
-        except fv.FeatVizError as error:
-            show.error(error)
-        else:
-            show.findings(run.findings)
-            st.dataframe(run.frame(), hide_index=True)
-    show.how_to_read(about)
+    parts: dict[str, show.Part] = {}
+    try:
+        parts = looked_at(sources.SOURCES[source]())
+    except fv.FeatVizError as error:
+        show.error(error)
+    show.tabs({"How to read this": partial(show.how_to_read, about)} | parts)
+
+
+def looked_at(found: list[fv.Run]) -> dict[str, show.Part]:
+    """The verdict and the charts of the chosen runs; gives what stands behind the tabs."""
+    shown = sources.chosen(found)
+    if not shown:
+        return {}
+    opened = [sources.opened(run, details.by_hand(run)) for run in shown]
+    view.charts(opened, [run.name for run in found])
+    view.verdicts(opened)
+    return details.parts(opened)
 
 
 page()

@@ -1,0 +1,108 @@
+"""Where runs come from: made up ones, uploads, and the folder that the app was started with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from featviz_core.diagnosis import diagnose
+from featviz_core.errors import FeatVizError
+from featviz_core.runs import Run, read_runs, roles_of
+from featviz_core.techniques.training_monitor.made_up import made_up, made_up_runs
+from pages._ui import launch, show
+from pages.debug_training._training_monitor.view import Opened
+
+_MOST_KEPT = 12
+_ENDINGS = ["zip", "csv", "tsv", "jsonl", "ndjson", "wandb"]
+
+
+def made_up_ones() -> list[Run]:
+    """Runs that nobody trained, to see what the page does."""
+    st.caption("These curves come from formulas, not from a training: to see what this page says of a run.")
+    return [made_up(name) for name in made_up_runs()]
+
+
+def uploads() -> list[Run]:
+    """Uploaded logs, kept in memory for this session only."""
+    files = st.file_uploader(
+        "Logs of one or more runs",
+        accept_multiple_files=True,
+        key="logs",
+        help="TensorBoard event files, CSV (Lightning, Keras, W&B's export), JSON lines, W&B's .wandb files, or a zip "
+        "of a folder of runs. Nothing is written to disk.",
+    )
+    if not files:
+        return []
+    content = {_unique(index, [file.name for file in files]): file for index, file in enumerate(files)}
+    key = ("uploads", tuple(file.file_id for file in files))
+    return _kept(key, lambda: read_runs({name: file.getvalue() for name, file in content.items()}))
+
+
+def _unique(index: int, names: list[str]) -> str:
+    """Two files of one name are two runs."""
+    return names[index] if names.index(names[index]) == index else f"{index + 1}/{names[index]}"
+
+
+def folder() -> list[Run]:
+    """The runs below the folder that the app was started with; read again on request."""
+    place: Path = launch.options().runs
+    if st.button("Read again", icon=":material/refresh:", help="Reads what was written since, and new runs."):
+        st.session_state["runs read"] = st.session_state.get("runs read", 0) + 1
+    key = ("folder", str(place), st.session_state.get("runs read", 0))
+    return _kept(key, lambda: read_runs(place))
+
+
+SOURCES: dict[str, Callable[[], list[Run]]] = {
+    "made-up runs": made_up_ones,
+    "your files": uploads,
+    "your runs folder": folder,
+}
+
+
+def _kept(key: Hashable, read: Callable[[], list[Run]]) -> list[Run]:
+    """What was read, as long as the session lasts: a run has no form that a cache could copy cheaply."""
+    kept: dict[Hashable, list[Run]] = st.session_state.setdefault("runs", {})
+    if key not in kept:
+        with st.spinner("Reading the logs …"):
+            kept[key] = read()
+        while len(kept) > _MOST_KEPT:
+            kept.pop(next(iter(kept)))
+    return kept[key]
+
+
+def opened(run: Run, by_hand: Mapping[str, Any]) -> Opened:
+    """The run with the roles that its tags were given by hand, and its diagnosis; both remembered."""
+    kept: dict[Hashable, tuple[Run, Opened]] = st.session_state.setdefault("diagnosed runs", {})
+    key = (id(run), tuple(sorted(by_hand.items())))
+    if key not in kept:
+        named = replace(run, roles=roles_of(run.scalars, by_hand)) if by_hand else run
+        # The run itself is kept too, so that no other can get its id.
+        kept[key] = (run, Opened(named, diagnose(named.frame(), named.roles)))
+        while len(kept) > _MOST_KEPT:
+            kept.pop(next(iter(kept)))
+    return kept[key][1]
+
+
+def chosen(runs: list[Run]) -> list[Run]:
+    """Those that are ticked; the first one at the start."""
+    names = [run.name for run in runs]
+    if len(runs) < 2:
+        return runs
+    picked = st.pills(
+        "Runs",
+        names,
+        selection_mode="multi",
+        default=names[:1],
+        key=f"shown {hash(tuple(names))}",
+        help="Several runs are drawn into the same charts, each in a colour of its own.",
+    )
+    return [run for run in runs if run.name in picked]
+
+
+def failing(error: FeatVizError) -> None:
+    """Why the runs cannot be read."""
+    show.error(error)

@@ -1,0 +1,83 @@
+"""The page of the training monitor, run without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import featviz_core as fv
+from pages._ui import launch
+
+PAGE = "pages/debug_training/training_monitor.py"
+
+OpenPage = Callable[..., AppTest]
+
+
+def text(app: AppTest) -> str:
+    kinds = (app.markdown, app.caption, app.info, app.warning, app.error, app.success, app.code)
+    return "\n".join(element.value for kind in kinds for element in kind)
+
+
+def test_a_visitor_sees_a_run_and_what_it_says(open_page: OpenPage, downloads: dict[str, Any]) -> None:
+    app = open_page(PAGE)
+    assert "1 thing is wrong" in app.error[0].value
+    assert "**Overfitting**" in text(app)
+    assert len(app.get("vega_lite_chart")) == 3
+    app.session_state["more"] = "Names"
+    app.run()
+    roles = dict(zip(app.dataframe[0].value["name"], app.dataframe[0].value["taken for"], strict=True))
+    assert roles["loss/validation"] == "loss/validation"
+    assert roles["gradient/stem.weight"] == "none of these"
+    app.session_state["more"] = "Take away"
+    app.run()
+    assert downloads["made up: overfits.csv"]().startswith(b"step,wall_time,tag,value\n")
+
+
+def test_an_upload_is_read_and_named_by_hand(open_page: OpenPage) -> None:
+    app = open_page(PAGE, look_at="your files")
+    assert not app.get("vega_lite_chart")
+    lines = [f"{step},{2 / (1 + step / 20)},{0.5}" for step in range(400)]
+    app.file_uploader(key="logs").upload(
+        "mine.csv", "\n".join(["step,criterion,lr", *lines]).encode(), "text/csv"
+    ).run()
+    assert "Nothing to draw: no tag is known as loss" in text(app)
+    app.session_state["roles by hand"] = {"mine.csv": {"criterion": "loss/train"}}
+    app.run()
+    assert not app.exception, app.exception
+    assert "Nothing to draw: no tag is known as loss" not in text(app)
+    assert "90 % of the improvement" in text(app)
+
+
+@pytest.fixture
+def started_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The app as `-- --runs FOLDER` starts it."""
+    launch.options.cache_clear()
+    monkeypatch.setenv("FEATVIZ_RUNS", str(tmp_path))
+    yield tmp_path
+    launch.options.cache_clear()
+
+
+def test_the_folder_of_runs_comes_from_the_command_line_and_damage_is_told(
+    open_page: OpenPage, started_with: Path
+) -> None:
+    for name in ("first", "second"):
+        with fv.TrainingMonitor(started_with / name) as monitor:
+            for step in range(50):
+                monitor.update(loss=1 / (step + 1), lr=0.1)
+    log = next((started_with / "first").glob("*tfevents*"))
+    data = bytearray(log.read_bytes())
+    data[len(data) // 2] ^= 1
+    log.write_bytes(data)
+    app = open_page(PAGE, look_at="your runs folder")
+    assert "Part of the log cannot be read" in text(app)
+    assert "bytes from byte" in text(app)
+    assert app.button_group[1].options == ["first", "second"] or "second" in str(app.button_group[1].options)
+
+
+def test_the_folder_is_not_offered_without_the_option(open_page: OpenPage) -> None:
+    app = open_page(PAGE)
+    assert "your runs folder" not in str(app.button_group[0].options)
