@@ -6,6 +6,7 @@ import copy
 import io
 import math
 import pickle
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -271,6 +272,7 @@ def test_a_log_that_cannot_be_written_any_more_does_not_stop_the_training(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(EventFileWriter, "add_event", full)
+    time.sleep(0.25)
     with pytest.warns(UserWarning, match="no longer written to TensorBoardSink: .*No space left"):
         monitor.update(loss=2.0)
     with warnings.catch_warnings():

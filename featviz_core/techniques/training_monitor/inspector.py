@@ -20,7 +20,7 @@ from featviz_core.techniques.training_monitor.pictures import drawn
 from featviz_core.techniques.training_monitor.recorder import Recorder
 
 # What looking may take of the training's time: a share of it, and these seconds for what is done only once.
-_SHARE, _ONCE = 0.015, 1.0
+_SHARE, _ONCE = 0.015, 0.5
 _LOOKS_A_HISTOGRAM = 10  # one look in ten also shows distributions
 
 

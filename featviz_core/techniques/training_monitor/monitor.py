@@ -31,7 +31,7 @@ class TrainingMonitor:
     - `logdir`: the run's folder. If it holds a run already, the new one goes beside it (`first-2`); see `.logdir`.
     - `model`: looked into at each `every`-th step: activations and, with `optimizer`, gradient norms and update
       ratios; now and then histograms; after each validation what it says of `samples`, and where it looks; once its
-      graph. Looking takes 1.5 % of the time and a second at most: what would take more is left out. The model, its
+      graph. Looking takes 1.5 % of the time and half a second: what would take more is left out. The model, its
       hooks and modes, its gradients and the random state stay as they are, so the training goes as it does without.
     - `optimizer`: where the learning rate is read, as it was in the step.
     - `samples`: pictures (N, C, H, W) as the model takes them, or `(pictures, targets)`; left out, the first four of

@@ -36,7 +36,7 @@ class Row:
 class Alone:
     """One process: its values are the values."""
 
-    several, writes = False, True
+    writes = True
 
     def reduced(self, rows: list[Row], *, finished: bool) -> list[Row]:  # noqa: ARG002
         """The rows to write now."""
@@ -48,8 +48,6 @@ class Ranks:
 
     A process that has not reported a step for five seconds is no longer waited for, in calls of that kind.
     """
-
-    several = True
 
     def __init__(self) -> None:
         # Monitors are told apart by their number: every process makes its monitors in the same order.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ _Waiting: TypeAlias = "tuple[str, int, float, dict[str, float | Tensor]]"
 class Recorder:
     """Takes the values of each step and writes them to all sinks, which `open_sinks` opens at the first value.
 
-    Numbers that lie on a GPU are fetched five times a second, all at once.
+    Steps are written five times a second, together: so those that lie on a GPU are fetched at once.
     A sink that fails is given up with a warning: the training is worth more than its log.
     """
 
@@ -33,7 +34,7 @@ class Recorder:
         self._open_sinks, self._ranks = open_sinks, ranks
         self._sinks: list[Sink] | None = None
         self._waiting: list[_Waiting] = []
-        self._fetched = time.monotonic()
+        self._written = -math.inf  # the first value opens the sinks, so that what is wrong with them is told at once
 
     @property
     def opened(self) -> bool:
@@ -44,8 +45,7 @@ class Recorder:
         """Values of one step by tag; those that are None are left out. Raises `RunError` for what is no number."""
         row = {tag: _number(tag, value) for tag, value in values.items() if value is not None}
         self._waiting.append((kind, step, time.time(), row))
-        patient = self._ranks.several or any(isinstance(value, Tensor) for value in row.values())
-        if not patient or time.monotonic() - self._fetched > _WAIT_SECONDS:
+        if time.monotonic() - self._written > _WAIT_SECONDS:
             self._write_rows()
 
     def send(self, write: Callable[[Sink], None]) -> None:
@@ -71,7 +71,7 @@ class Recorder:
     def _write_rows(self, *, finished: bool = False) -> None:
         rows = _fetched(self._waiting)
         self._waiting.clear()
-        self._fetched = time.monotonic()
+        self._written = time.monotonic()
         for row in self._ranks.reduced(rows, finished=finished):
             self.send(lambda sink, row=row: sink.scalars(row.values, row.step, row.wall_time))  # type: ignore[misc]
 
