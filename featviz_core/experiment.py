@@ -131,7 +131,7 @@ def evaluate(experiment: Experiment, loader: Iterable[Any]) -> dict[str, float]:
         for images, targets in experiment.pairs(loader):
             logits = experiment.logits(experiment.model(images))
             loss += float(experiment.loss_fn(logits, targets)) * len(images)
-            right += _right(logits, targets)
+            right += count_right(logits, targets)
             pictures += len(images)
     return {"loss": loss / pictures, "accuracy": right / pictures} if pictures else dict.fromkeys(METRICS, float("nan"))
 
@@ -139,7 +139,8 @@ def evaluate(experiment: Experiment, loader: Iterable[Any]) -> dict[str, float]:
 METRICS = ("loss", "accuracy")
 
 
-def _right(logits: Tensor, targets: Any) -> float:
+def count_right(logits: Tensor, targets: Any) -> float:
+    """How many pictures have the target's score highest; NaN for targets that are no class numbers."""
     classes = getattr(targets, "dtype", None) is not None and not targets.is_floating_point() and targets.ndim == 1
     return float((logits.argmax(1) == targets).sum()) if classes and logits.ndim == 2 else float("nan")
 

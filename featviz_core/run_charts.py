@@ -78,7 +78,8 @@ def curves(
     if not lost.empty:
         layers.append(_lost(lost, x, height))
     if bests is not None and not bests.empty:
-        layers += _rings(bests, place, above=percent or title == "accuracy")
+        rings = alt.Chart(bests).mark_point(size=110, strokeWidth=2, color=_QUIET, opacity=1)
+        layers.append(rings.encode(**place, tooltip=["label"]))
     hints = [
         *("run:N", alt.Tooltip("split:N", title="of"), alt.Tooltip("x:Q", title=axis, format=",.6~g")),
         alt.Tooltip("value:Q", title=title, format=".2%" if percent else ".5~g"),
@@ -101,14 +102,6 @@ def _lost(lost: pd.DataFrame, x: alt.X, height: int) -> alt.Chart:
     hints = ["run", "split", alt.Tooltip("x:Q", title="no number at", format=",.6~g")]
     found: alt.Chart = crosses.encode(x=x, y=alt.value(height - 6), color=alt.value(_MARKS["fail"]), tooltip=hints)
     return found
-
-
-def _rings(bests: pd.DataFrame, place: Mapping[str, Any], *, above: bool) -> list[alt.Chart]:
-    ring = alt.Chart(bests).encode(**place)
-    return [
-        ring.mark_point(size=110, strokeWidth=2, color=_QUIET, opacity=1).encode(tooltip=["label"]),
-        ring.mark_text(dy=-14 if above else 16, fontSize=11, color=_QUIET).encode(text="label:N"),
-    ]
 
 
 def _bands(bands: pd.DataFrame) -> alt.Chart:

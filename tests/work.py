@@ -43,3 +43,13 @@ def wait(note: str, *, progress: Any) -> None:
     Path(note).write_text(f"{os.getpid()} {child.pid}", encoding="utf-8")
     progress(0.1, "waiting")
     time.sleep(600)
+
+
+def steps(*, folder: str, progress: Any, control: Any) -> int:
+    """Counts in a file until it is told to finish."""
+    for step in range(10_000):
+        (Path(folder) / "steps").write_text(str(step))
+        if control():
+            return step
+        time.sleep(0.01)
+    return -1

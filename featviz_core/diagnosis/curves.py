@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _LEVELS = 60
+_SINGLE, _TOGETHER = 60, 5  # up to how many values each is a level; else, how many at least are one together
 _TO_SIGMA = 1.4826  # from the median absolute deviation of a normal distribution to its standard deviation
 _OF_A_MEDIAN = 1.25  # how much less certain a median is than a mean
 
@@ -88,7 +89,8 @@ def curve(tag: str, steps: NDArray[np.int64], values: Floats) -> Curve | None:
     if not known.any():
         return None
     finite, at = values[known], steps[known]
-    edges = np.linspace(0, len(finite), min(len(finite), _LEVELS) + 1).astype(int)
+    count = len(finite) if len(finite) <= _SINGLE else min(_LEVELS, max(_SINGLE // 3, len(finite) // _TOGETHER))
+    edges = np.linspace(0, len(finite), count + 1).astype(int)
     parts = list(pairwise(edges))
     levels = np.array([np.median(finite[first:end]) for first, end in parts])
     level_steps = np.array([at[(first + end - 1) // 2] for first, end in parts])

@@ -57,7 +57,9 @@ def flat_between(curve: Curve, first: int, last: int) -> bool:
     part = curve.levels[first:last]
     third = max(1, len(part) // 3)
     change = abs(float(np.median(part[-third:])) - float(np.median(part[:third])))
-    return change <= max(0.02 * abs(curve.start), 0.02 * float(np.ptp(curve.levels)), 3 * curve.noise)
+    # Three standard errors of the difference of two medians of so many levels.
+    doubt = min(3.0, 3 * 1.25 * np.sqrt(2 / third)) * curve.noise
+    return bool(change <= max(0.02 * abs(curve.start), 0.02 * float(np.ptp(curve.levels)), doubt))
 
 
 def rate_too_low(curves: Curves) -> Iterator[Finding]:

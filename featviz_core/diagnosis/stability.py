@@ -106,8 +106,9 @@ def oscillates(curves: Curves) -> Iterator[Finding]:
     if loss is None or len(loss.levels) < 8:
         return
     gained = max(loss.start, float(loss.levels[0])) - float(loss.levels.min())
+    noisy = loss.per_level >= 3 or curves.by_step  # single batches; whole epochs hardly have noise
     late = loss.levels[len(loss.levels) // 5 :]
-    swings = turns(late, max(0.15 * gained, 8 * loss.noise if loss.per_level >= 3 else 0.0, 1e-12))
+    swings = turns(late, max(0.15 * gained, 8 * loss.noise if noisy else 0.0, 1e-12))
     where = (float(loss.level_steps[len(loss.levels) // 5]), float(loss.steps[-1]))
     remedy = f"{_LOWER_RATE}; larger batches help too."
     if len(swings) >= 4:

@@ -1,7 +1,7 @@
 """Long work in a child process: it can be stopped at any time, and harms nothing of the server's.
 
 A job goes on while its owner looks at other pages, is found again after a reload (its random id is in the address), and
-ends ten minutes after its last viewer left. No more jobs run at once than there are processors; the others wait.
+ends ten minutes after the last of its viewers closed the app. Only as many jobs run at once as there are processors.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from featviz_core.errors import FeatVizError
-from featviz_core.worker import receive, send
+from featviz_core.worker import FINISH, GO_ON, PAUSE, receive, send
 from pages._ui import show
 
 Draw = Callable[[list[Any]], None]
@@ -43,7 +46,10 @@ class WorkerCrash(RuntimeError):
 
 @dataclass(eq=False)
 class Job:
-    """One piece of work: how far it is, what is done so far, and what became of it."""
+    """One piece of work: how far it is, what is done so far, and what became of it.
+
+    One with a `folder` of its own, which it writes into, can be paused, and finished early with what it has.
+    """
 
     key: Hashable
     request: tuple[str, tuple[Any, ...], dict[str, Any]]
@@ -56,6 +62,10 @@ class Job:
     done: bool = False
     seen: float = field(default_factory=time.monotonic)
     process: subprocess.Popen[bytes] | None = None
+    folder: tempfile.TemporaryDirectory[str] | None = None
+    viewers: set[str] = field(default_factory=set)
+    paused: bool = False
+    finishing: bool = False
 
     def start(self) -> None:
         """Begin, as soon as there is a free processor."""
@@ -71,6 +81,32 @@ class Job:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
+
+    def let_go(self) -> None:
+        """End it, and leave nothing of it."""
+        self.stop()
+        if self.folder is not None:
+            self.folder.cleanup()
+
+    def pause_or_go_on(self) -> None:
+        """Wait at the next step, or go on from there."""
+        self.paused = not self.paused
+        self._tell(PAUSE if self.paused else GO_ON)
+
+    def finish(self) -> None:
+        """Come to an end at the next step, with what there is."""
+        self.paused, self.finishing = False, True
+        self._tell(FINISH)
+
+    def _tell(self, word: bytes) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            with suppress(OSError, ValueError):  # it has just ended
+                self.process.stdin.write(word)
+                self.process.stdin.flush()
+
+    def viewed(self) -> bool:
+        """Whether somebody who looked at it still has the app open, on whatever page."""
+        return runtime.exists() and any(map(runtime.get_instance().is_active_session, self.viewers))
 
     def _run(self) -> None:
         with _SLOTS:
@@ -151,9 +187,13 @@ def ask(
     return answer(key, draw)
 
 
-def begin(key: Hashable, function: str, *args: Any, **options: Any) -> None:
-    """Start the work without asking, as `ask` does; a function with a parameter `part` may tell what is done so far."""
-    job = Job(key, (function, args, options))
+def begin(key: Hashable, function: str, *args: Any, folder: bool = False, **options: Any) -> None:
+    """Start the work without asking, as `ask` does; a function with a parameter `part` may tell what is done so far.
+
+    With `folder`, the function gets the path of an empty `folder` and a `control`: see `folder_of`.
+    """
+    own = tempfile.TemporaryDirectory(ignore_cleanup_errors=True) if folder else None
+    job = Job(key, (function, args, options | ({"folder": own.name} if own else {})), folder=own)
     with _guard:
         _jobs[job.id] = job
         if not any(thread.name == "job reaper" for thread in threading.enumerate()):
@@ -191,6 +231,29 @@ def in_address() -> Hashable:
     return job.key if job else None
 
 
+def folder_of(key: Hashable) -> Path | None:
+    """Where the work that runs under `key` writes; None where it does not run, or has no folder."""
+    job = _job_of(key)
+    return Path(job.folder.name) if job is not None and job.folder is not None else None
+
+
+def running(kind: str) -> Hashable:
+    """The key, a tuple that begins with `kind`, of the work that runs for this session, or is in the address, where
+    it stands from then on; None where there is none."""
+    ids: dict[Hashable, str] = st.session_state.setdefault("jobs", {})
+    for job_id in (st.query_params.get(_PARAMETER, ""), *ids.values()):
+        job = _jobs.get(job_id)
+        if job is not None and isinstance(job.key, tuple) and job.key[0] == kind and job.key not in _answers():
+            st.query_params[_PARAMETER] = job.id
+            return job.key
+    return None
+
+
+def answers(kind: str) -> dict[Hashable, Any]:
+    """All answers of the session to keys that begin with `kind`, the oldest first."""
+    return {key: found for key, found in _answers().items() if isinstance(key, tuple) and key[0] == kind}
+
+
 def again(key: Hashable) -> None:
     """Forget the answer to `key`, so that it can be asked anew."""
     _answers().pop(key, None)
@@ -216,7 +279,7 @@ def _job_of(key: Hashable) -> Job | None:
 
 def _forget(job: Job) -> None:
     """End a job, and let go of it."""
-    job.stop()
+    job.let_go()
     _jobs.pop(job.id, None)
     st.session_state["jobs"].pop(job.key, None)
     if st.query_params.get(_PARAMETER) == job.id:
@@ -230,30 +293,37 @@ def _progress(job_id: str, draw: Draw | None) -> None:
         st.rerun()
         return
     job.seen = time.monotonic()
+    if (context := get_script_run_ctx()) is not None:
+        job.viewers.add(context.session_id)
     if job.done:
         # The job stays in the address for a while: its answer survives a reload.
         if job.error is None:
             _answers()[job.key] = job.result
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(min(job.fraction, 1.0), job.text)
-        st.button(
-            "Stop",
-            key=f"stop {job_id}",
-            icon=":material/stop:",
-            on_click=_forget,
-            args=(job,),
-            help="Ends this work now.",
-        )
+        st.progress(min(job.fraction, 1.0), f"Paused. {job.text}" if job.paused else job.text)
+        if job.folder is None or job.finishing or job.process is None:
+            _button("Stop", ":material/stop:", lambda: _forget(job), job_id, "Ends this work now.")
+        else:
+            label, icon = ("Go on", "play_arrow") if job.paused else ("Pause", "pause")
+            text = "Waits at the next step; it keeps its place, and its memory."
+            _button(label, f":material/{icon}:", job.pause_or_go_on, job_id, text)
+            _button("Stop", ":material/stop:", job.finish, job_id, "Ends it at the next step, and keeps what it has.")
     if draw is not None:
         draw(list(job.parts))
+
+
+def _button(label: str, icon: str, pressed: Callable[[], None], job_id: str, text: str) -> None:
+    st.button(label, key=f"{label.lower()} {job_id}", icon=icon, on_click=pressed, help=text)
 
 
 def _reap() -> None:
     while True:
         time.sleep(_POLL_SECONDS)
         with _guard:
+            for job in _jobs.values():
+                job.seen = time.monotonic() if job.viewed() else job.seen
             gone = [job for job in _jobs.values() if time.monotonic() - job.seen > _KEPT_SECONDS]
             for job in gone:
-                job.stop()
+                job.let_go()
                 del _jobs[job.id]

@@ -7,22 +7,24 @@ from functools import partial
 import streamlit as st
 
 import featviz_core as fv
-from pages._ui import launch, show
-from pages.debug_training._training_monitor import details, sources, view
+from pages._ui import jobs, launch, show
+from pages.debug_training._training_monitor import details, sources, train, view
 
 
 def page() -> None:
     about = show.header("training_monitor")
     names = [name for name in sources.SOURCES if name != "your runs folder" or launch.options().runs is not None]
+    # A reload, or a way back, has to lead to what trains.
+    trains = jobs.running(train.KIND) is not None or bool(jobs.answers(train.KIND))
     source = st.segmented_control(
         "Look at",
         names,
-        default=names[0],
+        default=sources.TRAIN_HERE if trains else names[0],
         required=True,
         key="look_at",
         bind="query-params",
-        help="Made-up runs to begin with, logs from your computer, or the folder of runs that the app was started with "
-        "(`-- --runs FOLDER`).",
+        help="Made-up runs to begin with, a training that you start here, logs from your computer, or the folder of "
+        "runs that the app was started with (`-- --runs FOLDER`).",
     )
     parts: dict[str, show.Part] = {}
     try:
@@ -40,6 +42,7 @@ def looked_at(found: list[fv.Run]) -> dict[str, show.Part]:
     opened = [sources.opened(run, details.by_hand(run)) for run in shown]
     view.charts(opened, [run.name for run in found])
     view.verdicts(opened)
+    train.downloads([run.name for run in shown])
     return details.parts(opened)
 
 

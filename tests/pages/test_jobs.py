@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -201,3 +202,35 @@ def test_an_error_is_shown_with_a_way_to_try_again():
     assert app.button[0].label == "Try again"
     app.button[0].click().run()
     assert app.button[0].label == "Go"
+
+
+def test_work_in_a_folder_waits_goes_on_and_ends_with_what_it_has(tmp_path: Path):
+    job = Job("key", ("tests.work:steps", (), {"folder": str(tmp_path)}))
+    job.start()
+    done = tmp_path / "steps"
+    until(lambda: done.is_file() and int(done.read_text() or 0) > 2, "some steps")
+    job.pause_or_go_on()
+    time.sleep(0.2)
+    before = done.read_text()
+    time.sleep(0.3)
+    assert done.read_text() == before
+    job.pause_or_go_on()
+    until(lambda: done.read_text() not in ("", before), "another step")
+    job.finish()
+    until(lambda: job.done, "the end")
+    assert job.error is None
+    assert job.result > int(before)
+
+
+def test_a_paused_job_can_be_finished_and_a_viewer_elsewhere_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    job = Job("key", ("tests.work:steps", (), {"folder": str(tmp_path)}))
+    job.start()
+    until(lambda: (tmp_path / "steps").is_file(), "a step")
+    job.pause_or_go_on()
+    job.finish()
+    until(lambda: job.done, "the end")
+    assert not job.viewed()
+    job.viewers.add("somebody")
+    monkeypatch.setattr(jobs.runtime, "exists", lambda: True)
+    monkeypatch.setattr(jobs.runtime, "get_instance", lambda: SimpleNamespace(is_active_session="somebody".__eq__))
+    assert job.viewed()

@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 AXES = ("step", "epoch", "time")
 SPLITS = {"train": "training", "validation": "validation", "train_eval": "training, evaluated", "test": "test", "": ""}
-_FEW = 100  # values of a curve, such as one an epoch, that are not smoothed: its mean would lag behind
+_FEW = 60  # values of a curve, such as one an epoch, that are not smoothed: its mean would lag behind
 _COLUMNS = ("x", "value", "run", "split", "tag", "kind")
 
 

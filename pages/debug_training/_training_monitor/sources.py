@@ -10,12 +10,13 @@ from typing import Any
 import streamlit as st
 
 from featviz_core.diagnosis import diagnose
-from featviz_core.errors import FeatVizError
 from featviz_core.runs import Run, read_runs, roles_of
 from featviz_core.techniques.training_monitor.made_up import made_up, made_up_runs
-from pages._ui import launch, show
+from pages._ui import launch
+from pages.debug_training._training_monitor import train
 from pages.debug_training._training_monitor.view import Opened
 
+TRAIN_HERE = "train here"
 _MOST_KEPT = 12
 _ENDINGS = ["zip", "csv", "tsv", "jsonl", "ndjson", "wandb"]
 
@@ -58,6 +59,7 @@ def folder() -> list[Run]:
 
 SOURCES: dict[str, Callable[[], list[Run]]] = {
     "made-up runs": made_up_ones,
+    TRAIN_HERE: train.runs,
     "your files": uploads,
     "your runs folder": folder,
 }
@@ -101,8 +103,3 @@ def chosen(runs: list[Run]) -> list[Run]:
         help="Several runs are drawn into the same charts, each in a colour of its own.",
     )
     return [run for run in runs if run.name in picked]
-
-
-def failing(error: FeatVizError) -> None:
-    """Why the runs cannot be read."""
-    show.error(error)

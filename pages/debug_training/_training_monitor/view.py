@@ -12,7 +12,7 @@ from featviz_core import run_charts
 from featviz_core.findings import Finding
 from featviz_core.runs import Run
 from featviz_core.techniques.training_monitor import lines
-from featviz_core.techniques.training_monitor.lines import View
+from featviz_core.techniques.training_monitor.lines import Best, View
 from pages._ui import show
 
 _METRICS = {"loss": "Loss", "accuracy": "Accuracy", "lr": "Learning rate"}
@@ -53,7 +53,7 @@ def charts(opened: Sequence[Opened], known: Sequence[str]) -> None:
     legend(by, colors, runs)
     for place, metric in zip(st.columns(_WIDTHS, gap="medium"), _METRICS, strict=True):
         with place:
-            st.markdown(f"**{_METRICS[metric]}**")
+            st.markdown(f"**{_METRICS[metric]}** {_best_in_words(opened, metric)}")
             chart(opened, metric, view, by, colors)
     if view.window is None:
         st.caption("Drag over a chart to see a part of it in full detail.")
@@ -163,7 +163,7 @@ def chart(
         log_x=view.log_x,
         log_y=view.log_y and metric != "accuracy",
         percent=percent,
-        bests=_bests(opened, metric, view, percent=percent),
+        bests=_bests(opened, metric, view),
         bands=_bands(opened, metric, view),
     )
     if not zoom:
@@ -181,14 +181,24 @@ def chart(
     )
 
 
+def _best_in_words(opened: Sequence[Opened], metric: str) -> str:
+    best = lines.best_of(opened[0].run, metric) if len(opened) == 1 else None
+    return f":gray[· {_label(best)}]" if best is not None else ""
+
+
+def _label(best: Best) -> str:
+    value = f"{best.value:.1%}" if "acc" in best.tag.lower() and 0 <= best.value <= 1 else f"{best.value:.3g}"
+    return f"best {value} at step {best.step:,}, {best.split}"
+
+
 def _inside(x: float, view: View) -> bool:
     return (view.window is None or view.window[0] <= x <= view.window[1]) and (x > 0 or not view.log_x)
 
 
-def _bests(opened: Sequence[Opened], metric: str, view: View, *, percent: bool) -> pd.DataFrame:
+def _bests(opened: Sequence[Opened], metric: str, view: View) -> pd.DataFrame:
     found = [lines.best_of(one.run, metric, view.axis) for one in opened]
     rows = [
-        {"x": best.x, "value": best.value, "label": f"best {best.value:.1%}" if percent else f"best {best.value:.3g}"}
+        {"x": best.x, "value": best.value, "label": _label(best)}
         for best in found
         if best is not None and _inside(best.x, view) and (best.value > 0 or not view.log_y)
     ]
