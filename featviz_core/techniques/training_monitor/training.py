@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sized
-from contextlib import ExitStack
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from featviz_core.errors import ExperimentError, FeatVizError
 from featviz_core.experiment import (
     Experiment,
     Factory,
-    count_right,
     evaluate,
     evaluate_on,
     few_batches,
     fresh,
-    loss_value,
     own_randomness,
     train_on,
-    train_step,
 )
 from featviz_core.experiment_file import at_home, own_lines, short
 from featviz_core.runs.export import zipped
 from featviz_core.techniques.training_monitor.monitor import TrainingMonitor
+from featviz_core.techniques.training_monitor.steps import Finish, Steps
 
 Progress = Callable[[float, str], None]
 
@@ -50,10 +45,6 @@ class Training:
     steps: int
     epochs: int
     seconds: float
-
-
-class _Finish(BaseException):
-    """The owner wants no more steps. No `Exception`: somebody's loop may catch those."""
 
 
 def train(
@@ -84,11 +75,10 @@ def train(
         if rate is not None:
             set_rate(experiment.optimizer, rate)
         names = experiment.class_names or ()
-        with (
-            TrainingMonitor(folder, experiment.model, experiment.optimizer, every=_EVERY, class_names=names) as monitor,
-            _Loop(experiment, monitor, epochs, progress or _silent, control or bool) as loop,
-        ):
-            outcome, problem = loop.run()
+        with TrainingMonitor(
+            folder, experiment.model, experiment.optimizer, every=_EVERY, class_names=names
+        ) as monitor:
+            outcome, problem = _Loop(experiment, monitor, epochs, progress or _silent, control or bool).run()
     return Training(
         name,
         zipped(monitor.logdir, name),
@@ -113,8 +103,8 @@ def _silent(_fraction: float, _text: str) -> None:
     pass
 
 
-class _Loop(ExitStack):
-    """The epochs of a training; inside of its `with`, hooks see what the owner's loop does."""
+class _Loop:
+    """The epochs of a training."""
 
     def __init__(
         self,
@@ -124,26 +114,19 @@ class _Loop(ExitStack):
         report: Progress,
         control: Callable[[], bool],
     ) -> None:
-        super().__init__()
         self._experiment, self._monitor, self._epochs = experiment, monitor, epochs
         self._report, self._control = report, control
-        self._loss: Any = None
-        self._output: Any = None
         loader = experiment.train_loader
         self._batches = len(loader) if isinstance(loader, Sized) else 0
-        self.callback(experiment.model.register_forward_hook(self._see_output).remove)
-        if experiment.train_epoch is not None:
-            self._watch_loss()
-        else:
-            self._watch_steps()
 
     def run(self) -> tuple[str, ExperimentError | None]:
         """Train to the end; how it ended, and what went wrong in the owner's code."""
         try:
-            for _ in range(self._epochs):
-                train_on(self._experiment, self._given())
-                self._validate()
-        except _Finish:
+            with Steps(self._experiment, self._done) as steps:
+                for _ in range(self._epochs):
+                    train_on(self._experiment, steps.of(self._experiment.train_loader))
+                    self._validate()
+        except Finish:
             return "stopped", None
         except FeatVizError as error:
             what = f"The training ended after {self._monitor.step:,} steps: {error.what}"
@@ -153,65 +136,14 @@ class _Loop(ExitStack):
             return "failed", ExperimentError(what, do="The last values are on the charts.", trace=own_lines(error))
         return "done", None
 
-    def _given(self) -> Iterator[Any]:
-        """The batches of an epoch; a whole-epoch loop asks for the next one when its step is done."""
-        for batch in self._experiment.train_loader:
-            yield batch
-            if self._experiment.train_epoch is not None:
-                _, targets = self._experiment.pair(batch)
-                self._done(self._loss, targets)
-
-    def _watch_steps(self) -> None:
-        body = self._experiment.train_step or train_step
-
-        def step(experiment: Experiment, images: Any, targets: Any) -> Any:
-            loss = body(experiment, images, targets)
-            self._done(loss_value(loss), targets)
-            return loss
-
-        self._experiment.train_step = step
-
-    def _watch_loss(self) -> None:
-        loss_fn = self._experiment.loss_fn
-
-        def keep(*found: Any) -> None:
-            if self._experiment.model.training:
-                self._loss = loss_value(found[-1])
-
-        if isinstance(loss_fn, nn.Module):
-            self.callback(loss_fn.register_forward_hook(keep).remove)
-            return
-
-        def watched(*args: Any, **options: Any) -> Any:
-            loss = loss_fn(*args, **options)
-            keep(loss)
-            return loss
-
-        self._experiment.loss_fn = watched
-
-    def _see_output(self, model: nn.Module, _inputs: Any, output: Any) -> None:
-        if model.training:
-            self._output = output
-
-    def _done(self, loss: Any, targets: Any) -> None:
+    def _done(self, loss: float | None, accuracy: float | None) -> None:
         """A step was taken: write it, say so, and hear what is wanted."""
-        self._monitor.update(loss=loss, accuracy=self._accuracy(targets))
+        self._monitor.update(loss=loss, accuracy=accuracy)
         step, total = self._monitor.step, self._epochs * self._batches
         text = f"Epoch {self._monitor.epoch + 1} of {self._epochs}, step {step:,}"
-        said = f": loss {loss:.4g}" if isinstance(loss, float) else ""
-        self._report(min(1.0, step / total) if total else 0.0, text + said)
+        self._report(min(1.0, step / total) if total else 0.0, text + ("" if loss is None else f": loss {loss:.4g}"))
         if self._control():
-            raise _Finish
-
-    def _accuracy(self, targets: Any) -> float | None:
-        output, self._output = self._output, None
-        if output is None:
-            return None
-        try:
-            logits = self._experiment.logits(output).detach()
-        except FeatVizError:
-            return None
-        return count_right(logits, targets) / len(logits) if len(logits) == len(targets) else None
+            raise Finish
 
     def _validate(self) -> None:
         experiment = self._experiment
