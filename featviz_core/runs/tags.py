@@ -7,7 +7,8 @@ lr                   lr/group1, lr/group2 …    the rate of the optimiser's fir
 epoch                                          how many validations are done
 gradient/<parameter>                           ‖g‖ of what the optimiser got
 update/<parameter>                             ‖Δw‖/‖w‖ of one step, for parameters of two or more dimensions
-activation/<layer>/<statistic>                 "mean", "std", "zero_fraction" of a layer's output on one batch
+activation/<layer>/<statistic>                 "mean" of a layer's output on one batch, "std" and "zero_fraction" of
+                                               at most 65,536 of its values
 histogram/weight/<parameter>   histogram/gradient/<parameter>   histogram/activation/<layer>
 prediction/<sample>            class_activation/<sample>        pictures
 """

@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from featviz_core.layouts import first_tensor
 from featviz_core.runs import tags
 
-_MOST = 2**16  # values of a tensor that go into a histogram, evenly spread
+_MOST = 2**16  # values that stand for a tensor
 
 
 class Budget:
@@ -174,18 +174,22 @@ class ActivationWatch:
         if tensor is None or not tensor.is_floating_point() or not tensor.numel():
             return
         with self._budget.spending(), torch.no_grad():
-            values = tensor.detach().float()
-            deviation, mean = torch.std_mean(values, correction=0)
-            zeros = 1 - torch.count_nonzero(values) / values.numel()
+            values = spread(tensor).float()
+            # The mean of all, in which a single NaN shows; the others would cost as much as the layer itself.
+            mean, deviation = tensor.detach().mean(dtype=torch.float32), values.std(correction=0)
+            zeros = (values == 0).float().mean()
             self.statistics[name] = torch.stack([mean, deviation, zeros])
             if self.keep:
-                self.outputs[name] = spread(values).clone()
+                self.outputs[name] = values.clone()
 
     def _trains(self) -> bool:
         return self._model.training and torch.is_grad_enabled()
 
 
 def spread(tensor: Tensor) -> Tensor:
-    """At most 65,536 of a tensor's values, evenly spread."""
+    """At most 65,536 of a tensor's values, evenly spread, and over all of its rows and columns alike."""
     values = tensor.detach().flatten()
-    return values[:: max(1, math.ceil(values.numel() / _MOST))]
+    stride = max(1, math.ceil(values.numel() / _MOST))
+    while stride > 1 and math.gcd(stride, values.numel()) > 1:  # else it could hit one column again and again
+        stride += 1
+    return values[::stride]

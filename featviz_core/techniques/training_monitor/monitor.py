@@ -51,7 +51,7 @@ class TrainingMonitor:
         model: nn.Module | None = None,
         optimizer: torch.optim.Optimizer | None = None,
         *,
-        every: int = 50,
+        every: int = 20,
         samples: Tensor | tuple[Tensor, Sequence[int] | Tensor] | None = None,
         class_names: Sequence[str] = (),
         wandb: Mapping[str, Any] | None = None,
