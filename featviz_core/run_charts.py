@@ -76,7 +76,7 @@ def curves(
     few = front[front.groupby(["run", "tag"])["x"].transform("size") <= _FEW]
     layers.append(alt.Chart(few).mark_point(filled=True, size=22, opacity=0.9).encode(**place, color=color))
     if not lost.empty:
-        layers.append(_lost(lost, x, height))
+        layers.append(_lost(lost, x))
     if bests is not None and not bests.empty:
         rings = alt.Chart(bests).mark_point(size=110, strokeWidth=2, color=_QUIET, opacity=1)
         layers.append(rings.encode(**place, tooltip=["label"]))
@@ -97,10 +97,10 @@ def _hover(points: alt.Chart, hints: list[Any]) -> alt.Chart:
     return chart
 
 
-def _lost(lost: pd.DataFrame, x: alt.X, height: int) -> alt.Chart:
+def _lost(lost: pd.DataFrame, x: alt.X) -> alt.Chart:
     crosses = alt.Chart(lost).mark_point(shape="cross", angle=45, filled=True, size=60, opacity=0.9)
     hints = ["run", "split", alt.Tooltip("x:Q", title="no number at", format=",.6~g")]
-    found: alt.Chart = crosses.encode(x=x, y=alt.value(height - 6), color=alt.value(_MARKS["fail"]), tooltip=hints)
+    found: alt.Chart = crosses.encode(x=x, y=alt.value("height"), color=alt.value(_MARKS["fail"]), tooltip=hints)
     return found
 
 
@@ -147,10 +147,10 @@ def rate_test(frame: pd.DataFrame, marks: pd.DataFrame, *, height: int = 320) ->
         scale=alt.Scale(type="log"),
         axis=alt.Axis(grid=False, format="~e", tickCount=8),
     )
-    top = float(np.nanmax(frame["smooth"])) * 1.3
-    y = alt.Y(
-        "loss:Q", title="loss", scale=alt.Scale(zero=False, domainMax=top, clamp=True), axis=alt.Axis(tickCount=4)
-    )
+    # What happens before the loss shoots up is what there is to see.
+    low, start = float(np.nanmin(frame["loss"])), float(np.nanmedian(frame["loss"][:20]))
+    domain = [low - 0.1 * (start - low), start + max(start - low, 0.05 * abs(start))]
+    y = alt.Y("loss:Q", title="loss", scale=alt.Scale(domain=domain, nice=False), axis=alt.Axis(tickCount=4))
     line = alt.Chart(frame).encode(x=x)
     hints = [alt.Tooltip("rate:Q", format=".2e"), alt.Tooltip("smooth:Q", title="loss, smoothed", format=".4g")]
     rules = alt.Chart(marks).encode(x="rate:Q", color=alt.Color("label:N", legend=alt.Legend(orient="top", title=None)))

@@ -18,6 +18,7 @@ _STEPS, _EPOCH, _LOOK = 3000, 100, 50
 _LAYERS = {"stem.weight": 0.12, "block1.weight": 0.08, "block2.weight": 0.05, "block3.weight": 0.04, "head.weight": 0.1}
 _CHANCE = float(np.log(8))  # the loss of a guess among eight classes
 _SECONDS = 0.05  # a step
+_MOST = 12.0  # a loss above it is no number any more
 
 
 def made_up_runs() -> tuple[str, ...]:
@@ -53,7 +54,7 @@ def made_up(name: str) -> Run:
 
 def _scalars(steps: NDArray[np.int64], values: Floats) -> Scalars:
     times = np.asarray(1.7e9 + _SECONDS * steps, np.float64)
-    return Scalars(steps, times, np.where(np.abs(values) > 1e6, np.nan, values))
+    return Scalars(steps, times, np.where(np.abs(values) > _MOST, np.nan, values))
 
 
 def _accuracy(loss: Floats, rng: np.random.Generator, noise: float) -> Floats:

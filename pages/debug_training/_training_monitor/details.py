@@ -10,7 +10,9 @@ import pandas as pd
 import streamlit as st
 
 from featviz_core.runs import Run
+from featviz_core.runs.tags import GRADIENT, UPDATE
 from pages._ui import show
+from pages.debug_training._training_monitor import looks
 from pages.debug_training._training_monitor.view import Opened
 
 _ROLES = [
@@ -22,8 +24,16 @@ _ROLES = [
 def parts(opened: Sequence[Opened]) -> dict[str, show.Part]:
     """The tabs."""
     runs = [one.run for one in opened]
-    found: dict[str, show.Part] = {"Names": partial(names, runs)}
-    return found | {"Take away": partial(take_away, runs)}
+    layered = [run for run in runs if any(tag.startswith((GRADIENT, UPDATE)) for tag in run.scalars)]
+    there = {
+        "Compare": (looks.comparison, runs if len(runs) > 1 else []),
+        "Distributions": (looks.distributions, [run for run in runs if run.logged_histograms]),
+        "Layers": (looks.layers, layered),
+        "Pictures": (looks.pictures, [run for run in runs if run.images]),
+        "Names": (names, runs),
+        "Take away": (take_away, runs),
+    }
+    return {name: partial(draw, having) for name, (draw, having) in there.items() if having}
 
 
 def by_hand(run: Run) -> dict[str, Any]:
