@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,7 @@ def is_log(name: str) -> bool:
 
 
 def sources_of(files: Files) -> list[Source]:
-    """The files that may hold logs, sorted by name: of a path to a file or folder, or of uploads by name.
+    """The files that may hold logs, sorted by name, numbers by their size: of a path to a file or folder, or of uploads by name.
 
     Zips, among uploads or as the path, are looked into. Raises `RunError` for a path that leads nowhere, and for a
     zip that cannot be opened or could harm.
@@ -92,7 +93,12 @@ def sources_of(files: Files) -> list[Source]:
             found = _uploaded(path.name, path)
         else:
             raise RunError(f"There is no log at {path}.", why="The path leads to no file and no folder.")
-    return sorted(found, key=lambda source: source.name)
+    return sorted(found, key=_in_order)
+
+
+def _in_order(source: Source) -> list[str | int]:
+    """Numbers by their size: event files end in a time and a count, and are read in the order of their making."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", source.name))]
 
 
 def _in_folder(root: Path) -> list[Source]:

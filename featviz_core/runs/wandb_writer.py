@@ -87,6 +87,9 @@ class WandbSink:
         artifact.add_file(str(path))
         self._run.log_artifact(artifact)
 
+    def flush(self) -> None:
+        """wandb writes in a process of its own."""
+
     def close(self) -> None:
         """End the run; waits until it is written, and sent where it is online."""
         self._run.finish()

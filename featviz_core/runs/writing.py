@@ -41,6 +41,9 @@ class Sink(Protocol):
     def model_file(self, path: Path, name: str) -> None:
         """A file with the model's weights."""
 
+    def flush(self) -> None:
+        """Wait until what was written is on its way."""
+
     def close(self) -> None:
         """Everything is where it belongs afterwards."""
 
@@ -111,6 +114,10 @@ class TensorBoardSink:
 
     def model_file(self, path: Path, name: str) -> None:
         """TensorBoard keeps no files; the file lies where it is."""
+
+    def flush(self) -> None:
+        """Wait for the writer's thread, whose checksums take the interpreter's time."""
+        self._writer.flush()
 
     def close(self) -> None:
         """Write the rest to the file."""

@@ -223,6 +223,40 @@ def test_nothing_is_hidden_and_nothing_else_is_taken(tmp_path: Path) -> None:
         fv.TrainingMonitor(tmp_path / "file" / "run").update(loss=1.0)
 
 
+def test_a_compiled_model_stays_as_it_was_compiled(tmp_path: Path) -> None:
+    model = small_net()
+    compiled = torch.compile(model, backend="eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch._dynamo.reset()
+    train(compiled, optimizer, steps=6)
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    samples = next(batches(1))[0][:1]
+    with fv.TrainingMonitor(tmp_path / "run", compiled, optimizer, every=2, samples=samples) as monitor:
+        train(compiled, optimizer, monitor, steps=6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before
+    run = fv.read_run(tmp_path / "run")
+    assert {tag.split("/")[0] for tag in run.scalars} == {"loss", "accuracy", "lr", "epoch", "gradient", "update"}
+    assert {image.tag for image in run.images} == {"prediction/0", "class_activation/0"}
+    assert run.graph
+
+
+def test_weights_that_were_zero_have_no_ratio_and_nan_has_one(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    nn.init.zeros_(model.weight)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with fv.TrainingMonitor(tmp_path / "run", model, optimizer, every=1) as monitor:
+        for scale in (1.0, 1.0, math.nan, 1.0):
+            optimizer.zero_grad()
+            (model(torch.ones(1, 2)).sum() * scale).backward()
+            optimizer.step()
+            monitor.update(loss=scale)
+    run = fv.read_run(tmp_path / "run")
+    np.testing.assert_allclose(run.scalars["update/weight"].values, [1, math.nan, math.nan])
+    np.testing.assert_allclose(run.scalars["gradient/weight"].values, [2, 2, math.nan, 2])
+    assert tags.activation_of("activation/model/mean") == ("model", "mean")
+    assert len(run.scalars["activation/model/mean"]) == 4
+
+
 def test_runs_lie_side_by_side_and_a_run_is_taken_up_where_the_checkpoint_says(tmp_path: Path) -> None:
     for loss in (1.0, 2.0):
         with fv.TrainingMonitor(tmp_path / "run") as monitor:

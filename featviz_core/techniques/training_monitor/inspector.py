@@ -42,7 +42,9 @@ class Inspector:
         self._targets = [int(target) for target in samples[1]] if isinstance(samples, tuple) else None
         self._budget = Budget(_SHARE, _ONCE)
         self._steps = None if optimizer is None else StepWatch(self._model, optimizer, self._budget)
-        self._activations = None if self._model is None else ActivationWatch(self._model, self._budget)
+        self._activations = None
+        if model is not None and self._model is not None:
+            self._activations = ActivationWatch(self._model, self._budget, compiled=_is_compiled(model))
         self._looks = 0
         self._looking = self._graph_drawn = False
 
@@ -68,26 +70,23 @@ class Inspector:
         if self._steps is not None and not self._steps.seen:
             return
         self._looking = False
-        with self._budget.spending():
+        with self._writing():
             if self._activations.keep:
                 gradients = {} if self._steps is None else self._steps.samples
                 for one in distributions(self._model, gradients, self._activations.outputs, step):
                     self._recorder.send(lambda sink, one=one: sink.histogram(one))  # type: ignore[misc]
             values = self._activations.take() | ({} if self._steps is None else self._steps.take())
             self._recorder.send(lambda sink: sink.scalars(values, step, time.time()))
-            self._looks += 1
-            if not self._graph_drawn and (images := self._samples()) is not None:
-                self._graph_drawn = True
-                with _harmless("The model's graph is not drawn", images):
-                    graph = model_graph(self._model, images)
-                    self._recorder.send(lambda sink: sink.graph(graph))
+        self._looks += 1
+        if self._budget.allows():
+            self._draw_graph()
 
     def draw(self, step: int) -> None:
         """Write what the model says of the samples, if there is time."""
         images = self._samples()
         if self._model is None or images is None or not self._budget.allows():
             return
-        with self._budget.spending(), _harmless("The samples are not drawn", images):
+        with self._writing(), _harmless("The samples are not drawn", images):
             for tag, picture, caption in drawn(self._model, images, self._targets, self._names):
                 self._recorder.send(
                     lambda sink, tag=tag, picture=picture, caption=caption: sink.image(  # type: ignore[misc]
@@ -96,10 +95,29 @@ class Inspector:
                 )
 
     def close(self) -> None:
-        """Leave everything as it was."""
+        """Write what there was no time for, and leave everything as it was."""
         for watch in (self._steps, self._activations):
             if watch is not None:
                 watch.close()
+        if self._recorder.opened:
+            self._draw_graph()
+
+    def _draw_graph(self) -> None:
+        """Once."""
+        images = self._samples()
+        if self._model is None or images is None or self._graph_drawn:
+            return
+        self._graph_drawn = True
+        with self._writing(), _harmless("The model's graph is not drawn", images):
+            graph = model_graph(self._model, images)
+            self._recorder.send(lambda sink: sink.graph(graph))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Count the time of a block, and of what it has others do."""
+        with self._budget.spending():
+            yield
+            self._recorder.send(lambda sink: sink.flush())
 
     def _samples(self) -> Tensor | None:
         return self._images if self._images is not None or self._activations is None else self._activations.images
@@ -126,6 +144,11 @@ def _bare(model: nn.Module) -> nn.Module:
 def _inside(model: nn.Module) -> Any:
     parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
     return model.module if isinstance(model, parallel) else None
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    parts = list(model.modules())
+    return any(hasattr(part, "_orig_mod") or part._compiled_call_impl is not None for part in parts)
 
 
 def _is_sharded(model: nn.Module) -> bool:

@@ -22,6 +22,8 @@ from featviz_core.runs import tags
 
 _MOST = 2**16  # values that stand for a tensor
 
+_NO_RATIO = -1.0  # of weights that were all zero
+
 
 class Budget:
     """What looking may take of the training's time: at most `share`, in [0, 1], of it, and `once`, in seconds."""
@@ -71,8 +73,7 @@ class StepWatch:
         self._gradients, self._updates, self.samples = {}, {}, {}
         self.looking = self.seen = False
         numbers = torch.stack(list(found.values())).tolist() if found else []
-        # Weights that were all zero have no ratio.
-        return {tag: value for tag, value in zip(found, numbers, strict=True) if not _of_nothing(tag, value)}
+        return {tag: value for tag, value in zip(found, numbers, strict=True) if value != _NO_RATIO}
 
     def close(self) -> None:
         """Leave the optimiser as it was."""
@@ -100,17 +101,13 @@ class StepWatch:
             with self._budget.spending(), torch.no_grad():
                 for name, before in self._before.items():
                     change, size = _norm(self._parameters[name].detach() - before), _norm(before)
-                    self._updates[name] = change / size
+                    self._updates[name] = torch.where(size == 0, _NO_RATIO, change / size)
                 self._before = {}
         self.seen = self.looking
 
 
 def _has_ratio(parameter: nn.Parameter) -> bool:
     return parameter.requires_grad and parameter.ndim >= 2
-
-
-def _of_nothing(tag: str, value: float) -> bool:
-    return tag.startswith(tags.UPDATE) and math.isinf(value)
 
 
 def _norm(tensor: Tensor) -> Tensor:
@@ -126,11 +123,14 @@ class ActivationWatch:
     """What each layer gives in one training pass of `model`, and the first pictures that it saw.
 
     `statistics`: by layer; `outputs`: samples of what it gave, where `keep` says so; `images`: as they went in.
+    `compiled`: nothing is seen, for hooks would have the model compiled anew, into another one.
     """
 
-    def __init__(self, model: nn.Module, budget: Budget) -> None:
-        self._model, self._budget = model, budget
-        self._names = {id(part): name for name, part in model.named_modules() if not any(part.children())}
+    def __init__(self, model: nn.Module, budget: Budget, *, compiled: bool = False) -> None:
+        self._model, self._budget, self._compiled = model, budget, compiled
+        self._names = {
+            id(part): name or "model" for name, part in model.named_modules() if next(part.children(), None) is None
+        }
         self._handles: list[RemovableHandle] = []
         self.keep = False
         self.images: Tensor | None = None
@@ -139,7 +139,7 @@ class ActivationWatch:
 
     def start(self) -> None:
         """Look at the next training pass."""
-        if not self._handles:
+        if not self._handles and not self._compiled:
             self._handles = [
                 register_module_forward_pre_hook(self._enter),
                 register_module_forward_hook(self._leave),

@@ -33,6 +33,7 @@ class TrainingMonitor:
       ratios; now and then histograms; after each validation what it says of `samples`, and where it looks; once its
       graph. Looking takes 1.5 % of the time and half a second: what would take more is left out. The model, its
       hooks and modes, its gradients and the random state stay as they are, so the training goes as it does without.
+      Of a model that `torch.compile` made, activations are not looked at.
     - `optimizer`: where the learning rate is read, as it was in the step.
     - `samples`: pictures (N, C, H, W) as the model takes them, or `(pictures, targets)`; left out, the first four of
       the training. `class_names`: for their captions.
