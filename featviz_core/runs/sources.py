@@ -78,7 +78,9 @@ def is_log(name: str) -> bool:
 
 
 def sources_of(files: Files) -> list[Source]:
-    """The files that may hold logs, sorted by name, numbers by their size: of a path to a file or folder, or of uploads by name.
+    """The files that may hold logs, sorted by name, numbers by their size.
+
+    `files`: the path of a file or folder, or uploads by name.
 
     Zips, among uploads or as the path, are looked into. Raises `RunError` for a path that leads nowhere, and for a
     zip that cannot be opened or could harm.
