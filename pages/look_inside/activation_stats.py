@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from featviz_core import charts
-from pages._ui import pickers, show
+from pages._ui import export, pickers, show
 from pages.look_inside._activation_stats import compare, layer, sources, strongest
 from pages.look_inside._activation_stats.view import Source, View
 
@@ -145,6 +145,12 @@ def table(view: View) -> None:
 def take_away(view: View) -> None:
     """The numbers as files, and the same in Python."""
     stats, stem = view.source.stats, view.source.stem
+
+    def sent(to: Any) -> list[Any]:
+        known = [(address, one.histogram) for address, one in stats.layers.items() if one.histogram is not None]
+        histograms = [to.Distribution(f"activation/{name}", each.counts[1:-1], each.edges) for name, each in known]
+        return [to.Table("layers", view.frame.drop(columns="shape", errors="ignore")), *histograms]
+
     with st.container(horizontal=True):
         st.download_button(
             "Layers as CSV",
@@ -170,6 +176,7 @@ def take_away(view: View) -> None:
             on_click="ignore",
             help="Layers, histograms and findings.",
         )
+        export.button(sent, stem)
     view.source.code()
 
 

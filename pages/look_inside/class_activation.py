@@ -12,7 +12,7 @@ from featviz_core import charts, drawing
 from featviz_core.about import About
 from featviz_core.errors import FeatVizError
 from featviz_core.techniques import class_activation as technique
-from pages._ui import cached, layers, pickers, show
+from pages._ui import cached, export, layers, pickers, show
 from pages._ui.cached import Look, ModelChoice
 from pages._ui.pickers import Chosen
 from pages.look_inside._class_activation import compare, trust
@@ -214,6 +214,8 @@ def take_away(view: View, result: technique.ClassActivation) -> None:
     with st.container(horizontal=True):
         for label, name, make, text in files:
             st.download_button(label, make, name, on_click="ignore", help=text)
+        over = view.over(result, 512)
+        export.button(lambda to: [to.Picture("class_activation", over, result.target.label)], stem)
     # Typed and taken from class lists, both may hold quotes.
     asked = "" if view.target is None else f", target={json.dumps(view.target, ensure_ascii=False)}"
     file = json.dumps(f"{stem}.png", ensure_ascii=False)

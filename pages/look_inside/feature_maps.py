@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from PIL import Image
 from featviz_core import charts, drawing
 from featviz_core.about import About
 from featviz_core.techniques import feature_maps as technique
-from pages._ui import layers, pickers, show
+from pages._ui import export, layers, pickers, show
 from pages._ui.cached import Look
 from pages._ui.pickers import Chosen
 
@@ -255,6 +256,15 @@ def take_away(chosen: Chosen, result: technique.FeatureMaps, channels: list[int]
     def picture() -> bytes:
         return show.png(result.mosaic(channels=channels, tile=64, gap=2, **style).image)
 
+    model, seen = chosen.look().model, chosen.picture.image
+
+    def sent(to: Any) -> list[Any]:
+        from featviz_core.runs import model_graph
+
+        mosaic = result.mosaic(channels=channels, tile=64, gap=2, **style).image
+        graph = to.Graph(model_graph(model, model.preprocess(seen)))
+        return [to.Picture("mosaic", mosaic), to.Table("channels", result.frame()), graph]
+
     with st.container(horizontal=True):
         st.download_button(
             "Mosaic as PNG", picture, f"{stem}.png", "image/png", on_click="ignore", help="The channels shown above."
@@ -262,6 +272,7 @@ def take_away(chosen: Chosen, result: technique.FeatureMaps, channels: list[int]
         st.download_button(
             "Values as NPY", numbers, f"{stem}.npy", on_click="ignore", help="All channels: float32 (1, C, h, w)."
         )
+        export.button(sent, stem)
     listed = f"list(range({len(channels)}))" if channels == list(range(len(channels))) else str(channels)
     options = "".join(f', {name}="{value}"' for name, value in style.items())
     show.snippet(

@@ -11,7 +11,7 @@ import streamlit as st
 from featviz_core import charts
 from featviz_core.findings import Finding
 from featviz_core.techniques.gradient_flow import GradientFlow
-from pages._ui import menu, show
+from pages._ui import export, menu, show
 
 _NOTES = {"reached": "", "frozen": "frozen", "detached": "cut off from the loss", "unused": "never runs"}
 _MEAN, _MAX, _RATIO = "mean |g|", "max |g|", "‖g‖/‖w‖"
@@ -128,3 +128,4 @@ def downloads(found: GradientFlow, stem: str, *, of: str = "Parameters") -> None
             on_click="ignore",
             help="Numbers and findings.",
         )
+        export.button(lambda to: [to.Table("gradients", found.frame())], stem)

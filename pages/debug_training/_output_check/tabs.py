@@ -9,6 +9,7 @@ from PIL import Image
 
 from featviz_core import charts, drawing
 from featviz_core.techniques.output_check import ModelOutput
+from pages._ui import export
 from pages.debug_training._output_check.view import View
 
 _MOST_PICTURES, _MOST_CLASSES = 64, 24
@@ -170,4 +171,5 @@ def take_away(view: View) -> None:
             on_click="ignore",
             help="What each layer gave: finite or not, and its largest value.",
         )
+        export.button(lambda to: [to.Table("answers", found.frame()), to.Table("layers", found.layers())], view.stem)
     view.code()

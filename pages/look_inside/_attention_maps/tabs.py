@@ -14,7 +14,7 @@ from featviz_core import charts, drawing
 from featviz_core.catalog import abouts
 from featviz_core.errors import ModelError
 from featviz_core.techniques import attention_maps as technique
-from pages._ui import layers, show
+from pages._ui import export, layers, show
 from pages.look_inside._attention_maps.view import AVERAGE, View
 
 _MATRIX = 560  # in pixels
@@ -238,8 +238,11 @@ def take_away(view: View) -> None:
     # A download is made in a thread of its own, which cannot ask the session's cache.
     maps, looks, heat, seen = view.maps(), view.looks(), view.heat(), view.picture
 
+    def mosaic() -> Image.Image:
+        return drawing.mosaic(looks, tile=128, gap=4, scale="channel", color_map=view.color_map).image
+
     def heads() -> bytes:
-        return show.png(drawing.mosaic(looks, tile=128, gap=4, scale="channel", color_map=view.color_map).image)
+        return show.png(mosaic())
 
     def over() -> bytes:
         size = (512, round(512 * seen.height / seen.width))
@@ -267,6 +270,7 @@ def take_away(view: View) -> None:
             on_click="ignore",
             help="All layers and heads.",
         )
+        export.button(lambda to: [to.Picture("heads", mosaic()), to.Table("heads", view.overview.frame)], stem)
     _same_in_python(view)
 
 
