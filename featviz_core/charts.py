@@ -538,20 +538,22 @@ def parameter_bars(frame: pd.DataFrame, values: Sequence[str], *, log: bool = Fa
     return chart
 
 
-def over_steps(frame: pd.DataFrame, value: str, *, title: str = "", domain: tuple[float, float]) -> alt.Chart:
-    """How `value` of each `name`, a row each, goes on from `step` to step: a logarithmic scale of colours over
-    `domain`. What is not above zero stays empty."""
+def over_steps(
+    frame: pd.DataFrame, value: str, *, title: str = "", domain: tuple[float, float], apart: int = 1
+) -> alt.Chart:
+    """How `value` of each `name`, a row each, goes on from `step` to step, which are so far `apart`: a logarithmic
+    scale of colours over `domain`. What is not above zero stays empty."""
     order = list(frame["name"].unique())
     shown = frame[np.isfinite(frame[value]) & (frame[value] > 0)]
     middle = float(np.sqrt(domain[0] * domain[1]))
     chart: alt.Chart = (
-        alt.Chart(shown.assign(start=shown["step"] - 0.5, end=shown["step"] + 0.5))
+        alt.Chart(shown.assign(start=shown["step"] - apart / 2, end=shown["step"] + apart / 2))
         .mark_rect()
         .encode(
             x=alt.X(
                 "start:Q",
                 title="step",
-                scale=alt.Scale(domain=[-0.5, int(frame["step"].max()) + 0.5], nice=False),
+                scale=alt.Scale(domain=[-apart / 2, int(frame["step"].max()) + apart / 2], nice=False),
                 axis=alt.Axis(grid=False, tickMinStep=1, format="d", orient="top"),
             ),
             x2="end:Q",

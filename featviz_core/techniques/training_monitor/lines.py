@@ -144,7 +144,7 @@ def _drawn(run: Run, tag: str, split: str, view: View) -> list[pd.DataFrame]:
     kinds = {"raw": values} | ({"smooth": smooth} if view.smoothing > 0 else {})
     frames = []
     for kind, y in kinds.items():
-        good = seen & np.isfinite(y) & ((y > 0) | (not view.log_y))
+        good = seen & np.isfinite(values) & ((y > 0) | (not view.log_y))
         at, shown = x[good], y[good]
         kept = thinned(np.log10(at) if view.log_x else at, shown, view.pixels) if len(at) else np.zeros(0, np.intp)
         frames.append(pd.DataFrame({"x": at[kept], "value": shown[kept], "kind": kind}))

@@ -71,17 +71,19 @@ def layers(runs: Sequence[Run]) -> None:
         if tag.startswith(start):
             kept = np.unique(np.linspace(0, len(series) - 1, _MOST_COLUMNS).astype(int))
             parts.append(
-                pd.DataFrame({"name": tag.removeprefix(start), "at": series.steps[kept], "value": series.values[kept]})
+                pd.DataFrame(
+                    {"name": tag.removeprefix(start), "step": series.steps[kept], "value": series.values[kept]}
+                )
             )
     frame = pd.concat(parts, ignore_index=True)
     known = frame["value"][(frame["value"] > 0) & np.isfinite(frame["value"])]
     if known.empty:
         st.info("There is nothing to draw: no value above zero.", icon=":material/info:")
         return
-    steps = np.unique(frame["at"])
-    frame["step"] = np.searchsorted(steps, frame["at"])
+    steps = np.unique(frame["step"])
+    apart = int(np.median(np.diff(steps))) if len(steps) > 1 else 1
     domain = _UPDATES if start == UPDATE else (float(known.min()), float(known.max()))
-    chart = charts.over_steps(frame, "value", title=shown, domain=domain)
+    chart = charts.over_steps(frame, "value", title=shown, domain=domain, apart=apart)
     with st.container(height=640 if frame["name"].nunique() > _MOST_ROWS else "content", border=False):
         st.altair_chart(chart, width="stretch", alt=f"{shown} of each parameter over the steps")
     st.caption(

@@ -212,7 +212,10 @@ def _bands(opened: Sequence[Opened], metric: str, view: View) -> pd.DataFrame:
         loud = [f for f in one.findings if f.severity in ("fail", "warn") and f.where in tags and "steps" in f.evidence]
         for finding in loud[:_MOST_BANDS]:
             place = lines.at_steps(one.run, finding.where, finding.evidence["steps"], view.axis)
-            if place is not None and _inside(place[1], view):
-                first = max(place[0], view.window[0] if view.window else place[0])
-                rows.append({"from": first, "to": place[1], "severity": finding.severity, "title": finding.title})
+            if place is None:
+                continue
+            low, high = view.window or place
+            first, last = max(place[0], low), min(place[1], high)
+            if first <= last and (first > 0 or not view.log_x):
+                rows.append({"from": first, "to": last, "severity": finding.severity, "title": finding.title})
     return pd.DataFrame(rows, columns=["from", "to", "severity", "title"])
