@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import featviz_core as fv
@@ -37,7 +39,7 @@ def test_a_visitor_sees_a_run_and_what_it_says(open_page: OpenPage, downloads: d
     assert downloads["made up: overfits.csv"]().startswith(b"step,wall_time,tag,value\n")
 
 
-def test_an_upload_is_read_and_named_by_hand(open_page: OpenPage) -> None:
+def test_an_upload_is_read_and_named_by_hand(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page(PAGE, look_at="your files")
     assert not app.get("vega_lite_chart")
     lines = [f"{step},{2 / (1 + step / 20)},{0.5}" for step in range(400)]
@@ -45,7 +47,14 @@ def test_an_upload_is_read_and_named_by_hand(open_page: OpenPage) -> None:
         "mine.csv", "\n".join(["step,criterion,lr", *lines]).encode(), "text/csv"
     ).run()
     assert "Nothing to draw: no tag is known as loss" in text(app)
-    app.session_state["roles by hand"] = {"mine.csv": {"criterion": "loss/train"}}
+    editor = st.data_editor
+
+    def edited(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:  # AppTest cannot type into it
+        editor(frame, **options)
+        return frame.assign(**{"taken for": frame["taken for"].mask(frame["name"] == "criterion", "loss/train")})
+
+    monkeypatch.setattr(st, "data_editor", edited)
+    app.session_state["more"] = "Names"
     app.run()
     assert not app.exception, app.exception
     assert "Nothing to draw: no tag is known as loss" not in text(app)

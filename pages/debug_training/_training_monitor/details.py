@@ -15,9 +15,10 @@ from pages._ui import show
 from pages.debug_training._training_monitor import looks
 from pages.debug_training._training_monitor.view import Opened
 
+_NONE = "none of these"
 _ROLES = [
     *("loss/train", "loss/validation", "loss/train_eval", "accuracy/train", "accuracy/validation"),
-    *("accuracy/train_eval", "loss/test", "accuracy/test", "lr", "epoch", "none of these"),
+    *("accuracy/train_eval", "loss/test", "accuracy/test", "lr", "epoch", _NONE),
 ]
 
 
@@ -53,7 +54,7 @@ def names(runs: Sequence[Run]) -> None:
             {
                 "name": list(run.scalars),
                 "values": [len(one) for one in run.scalars.values()],
-                "taken for": [taken.get(tag, "none of these") for tag in run.scalars],
+                "taken for": [taken.get(tag, _NONE) for tag in run.scalars],
             }
         )
         columns = st.column_config
@@ -61,7 +62,8 @@ def names(runs: Sequence[Run]) -> None:
             frame,
             hide_index=True,
             disabled=["name", "values"],
-            key=f"names of {run.name}",
+            # Another one once something was said: its table has changed.
+            key=f"names of {run.name} {sorted(by_hand(run).items())}",
             column_config={
                 "values": columns.NumberColumn(format="localized"),
                 "taken for": columns.SelectboxColumn(
@@ -69,14 +71,11 @@ def names(runs: Sequence[Run]) -> None:
                 ),
             },
         )
-        said = changed.loc[changed["taken for"] != frame["taken for"], ["name", "taken for"]]
+        said = changed[changed["taken for"] != frame["taken for"]]
         if len(said):
             kept = st.session_state["roles by hand"].setdefault(run.name, {})
-            kept |= {
-                row.name_: None if row.role == _ROLES[-1] else row.role
-                for row in said.set_axis(["name_", "role"], axis=1).itertuples()
-            }
-            del st.session_state[f"names of {run.name}"]
+            for tag, role in zip(said["name"], said["taken for"], strict=True):
+                kept[tag] = None if role == _NONE else role
             st.rerun()
 
 
