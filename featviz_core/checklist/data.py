@@ -2,142 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from featviz_core.batches import describe
-from featviz_core.checklist.probe import Broken, Check, Probe, evidence_on
+from featviz_core.checklist.exhibits import Curves, Pictures, Trial, pictures
+from featviz_core.checklist.labels import labels
+from featviz_core.checklist.looks import augmentation_seen, data_seen, found, verdict_of
+from featviz_core.checklist.probe import Check, Probe
 from featviz_core.checklist.report import Verdict
+from featviz_core.checklist.trainings import own, practice
+from featviz_core.errors import FeatVizError
+from featviz_core.experiment import Experiment
+from featviz_core.experiment_model import to_pixels
+from featviz_core.techniques.data_check.augmentation import AugmentationCheck
+
+_RANGE = ("data.", "loader.failed", "loader.empty")
+_SHOWN = 8
 
 
 def range_of_pictures(probe: Probe) -> Verdict:
-    """Everything finite; whether the range itself is right is not judged yet."""
+    """Pictures are finite, of the right type and layout, and in the range that the stated or usual normalisation gives.
+
+    A range that looks wrong is tried: the same training behind a layer that gives each channel mean 0 and spread 1.
+    """
     _ = probe.pair, probe.validation
-    worst: tuple[int, int] | None = None
-    low, high = float("inf"), float("-inf")
+    low, high, broken = float("inf"), float("-inf"), None
     for number, (images, _targets) in enumerate(probe.experiment.pairs(probe.batches)):
-        bad = (~images.isfinite()).flatten(1).any(1) if images.is_floating_point() else torch.zeros(len(images))
-        if bad.any() and worst is None:
-            worst = number, int(bad.float().argmax())
+        if broken is None and images.is_floating_point() and (bad := (~images.isfinite()).flatten(1).any(1)).any():
+            broken = f"Picture {int(bad.float().argmax())} of batch {number} holds NaN or Inf."
         finite = images[images.isfinite()] if images.is_floating_point() else images
         if finite.numel():
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
     seen = {"shape": str(tuple(probe.pair[0].shape)), "smallest": low, "largest": high}
-    if worst is not None:
+    if broken is not None:
         return Verdict(
             "data.range",
             "fail",
-            f"Picture {worst[1]} of batch {worst[0]} holds NaN or Inf.",
+            broken,
             "proven",
             seen,
             "Find the file or the transform it comes from: a division by a standard deviation of zero, a logarithm of "
             "zero, or a damaged file. `torch.isfinite(image).all()` in the data set's `__getitem__` names the picture.",
         )
-    return Verdict("data.range", "not_run", "All values are finite; FeatViz does not judge the range yet.", None, seen)
-
-
-def labels(probe: Probe) -> Verdict:
-    """Every label can be used by the loss: as many as pictures, in 0..C-1 or one row of finite numbers a picture."""
-    for where, number, images, targets in _labelled(probe):
-        problem = _problem(probe, images, targets)
-        if problem is not None:
-            what, evidence, remedy = problem
-            evidence = {"where": f"{where} batch {number}", **evidence}
-            return Verdict("data.labels", "fail", what, "proven", evidence, remedy)
-    try:
-        _ = probe.loss
-    except Broken as broken:
-        if (mended := _form_that_works(probe)) is not None:
-            what = f"The loss refuses labels of this form: {describe(probe.pair[1])}."
-            remedy = f"Convert them in the data set or `unpack`: `{mended}`."
-            return Verdict("data.labels", "fail", what, "proven", broken.verdict.evidence, remedy)
-    counts = _class_counts(probe)
-    evidence = {"classes": probe.classes, "seen": len(counts), "pictures": sum(counts.values())} if counts else {}
-    return Verdict("data.labels", "pass", "Every label seen is one that the loss can use.", "proven", evidence)
-
-
-def _labelled(probe: Probe) -> Iterator[tuple[str, int, Tensor, Any]]:
-    _ = probe.pair
-    for where, loader in (("training", probe.experiment.train_loader), ("validation", probe.experiment.val_loader)):
-        with evidence_on("data.range", f"The {where} loader"):
-            for number, batch in enumerate(islice(() if loader is None else loader, probe.size.labels)):
-                yield where, number, *probe.experiment.pair(batch)
-
-
-def _problem(probe: Probe, images: Tensor, targets: Any) -> tuple[str, dict[str, Any], str] | None:
-    if not isinstance(targets, Tensor):
-        return None  # whatever it is, the loss decides
-    if targets.ndim and len(targets) != len(images):
-        return (
-            "There are not as many labels as pictures.",
-            {"pictures": len(images), "labels": len(targets)},
-            "Check the data set's `__getitem__` and the loader's `collate_fn`.",
-        )
-    if targets.is_floating_point():
-        if not targets.isfinite().all():
-            return "A label is NaN or Inf.", {}, "Check where the labels are read: an empty field becomes NaN."
-        return None
-    if targets.ndim != 1 or targets.dtype == torch.bool or not _indexes_classes(probe):
-        return None
-    ignored = getattr(probe.experiment.loss_fn, "ignore_index", -100)
-    used = targets[targets != ignored]
-    classes = probe.classes
-    if classes is None or not used.numel():
-        return None
-    low, high = int(used.min()), int(used.max())
-    if low >= 0 and high < classes:
-        return None
-    off_by_one = low == 1 and high == classes
-    return (
-        f"Label {high if high >= classes else low} is outside of 0 to {classes - 1}.",
-        {"smallest label": low, "largest label": high, "classes of the model": classes},
-        "They count from 1: subtract 1."
-        if off_by_one
-        else "Give the model as many outputs as there are classes, or mend the labels. Class numbers are 0 to C-1.",
+    looked = data_seen(probe)
+    findings = found(looked.findings, _RANGE) if looked is not None else []
+    shown = {"exhibits": _shown(probe)}
+    if not findings:
+        what = "Values are finite and in a usual range."
+        return Verdict("data.range", "pass", what, "statistical", seen, **shown)  # type: ignore[arg-type]
+    verdict = verdict_of("data.range", findings, **shown)
+    if verdict.grade == "proven" or verdict.status != "fail":
+        return replace(verdict, evidence={**seen, **verdict.evidence})
+    trial = _normalised(probe)
+    harmless = not trial.helped and own(probe).train.certain
+    return replace(
+        verdict,
+        status="warn" if harmless else "fail",
+        harmless=harmless,
+        evidence={**seen, **verdict.evidence},
+        trials=(trial,),
     )
 
 
-def _indexes_classes(probe: Probe) -> bool:
-    """Whether labels are class numbers: any loss but those that are known to take something else."""
-    others = (nn.BCELoss, nn.BCEWithLogitsLoss, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.KLDivLoss)
-    return not isinstance(probe.experiment.loss_fn, others)
+def _normalised(probe: Probe) -> Trial:
+    """The same training with standardised pictures."""
+    images = torch.cat([x.float() for x, _ in probe.experiment.pairs(probe.batches)])
+    mean, std = images.mean((0, 2, 3)), images.std((0, 2, 3)).clamp(min=1e-6)
+
+    def behind(experiment: Experiment) -> Experiment:
+        return replace(experiment, model=_Standardised(experiment.model, mean, std))
+
+    after = practice(probe, behind)
+    return Trial(
+        "pictures normalised",
+        "(image - mean) / std, by channel",
+        f"share of the training pictures learned after {probe.steps} steps",
+        round(own(probe).gain, 3),
+        round(after.gain, 3),
+        after.gain > own(probe).gain + 0.1,
+    )
 
 
-_FORMS: dict[str, Callable[[Tensor], Tensor]] = {
-    "labels.long()": lambda t: t.long(),
-    "labels.squeeze(1).long()": lambda t: t.squeeze(1).long(),
-    "labels.argmax(1)": lambda t: t.argmax(1),
-    "labels.float()": lambda t: t.float(),
-    "labels.float()[:, None]": lambda t: t.float()[:, None],
-}
+class _Standardised(nn.Module):
+    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.mean, self.std = nn.Buffer(mean[:, None, None]), nn.Buffer(std[:, None, None])
+
+    def forward(self, images: Tensor) -> Any:
+        return self.model((images - self.mean) / self.std)
 
 
-def _form_that_works(probe: Probe) -> str | None:
-    """Another form of the labels that the loss takes, which proves that their form is the matter."""
-    targets = probe.pair[1]
-    if not isinstance(targets, Tensor):
-        return None
-    for code, change in _FORMS.items():
-        try:
-            loss = probe.experiment.loss_fn(probe.logits.detach(), change(targets))
-        except Exception:  # noqa: BLE001 - this form is not it either
-            continue
-        if loss.isfinite().all():
-            return code
-    return None
+def _shown(probe: Probe) -> tuple[Pictures, ...]:
+    """The first training pictures as a person sees them, with their labels."""
+    images, targets = probe.pair
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        return ()
+    names = probe.experiment.class_names or ()
+    several = isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point()
+    given = targets.tolist()[:_SHOWN] if several else [""] * _SHOWN
+    captions = [str(names[n]) if isinstance(n, int) and 0 <= n < len(names) else str(n) for n in given]
+    some = [image.float().cpu() for image in images[:_SHOWN]]
+    arrays = to_pixels(some, probe.experiment.normalization)
+    return (pictures("Training pictures and their labels", arrays, captions[: len(arrays)]),)
 
 
-def _class_counts(probe: Probe) -> dict[int, int]:
-    counts: dict[int, int] = {}
-    for _, targets in probe.experiment.pairs(probe.batches):
-        if isinstance(targets, Tensor) and targets.ndim == 1 and not targets.is_floating_point():
-            for label in targets.tolist():
-                counts[label] = counts.get(label, 0) + 1
-    return counts
+def augmentation(probe: Probe) -> Verdict:
+    """Augmentation leaves what the label says, and validation is not augmented."""
+    seen = augmentation_seen(probe)
+    if isinstance(seen, FeatVizError):
+        return Verdict("data.augmentation", "not_run", f"Pictures cannot be read by number: {seen.what}")
+    shown = {"exhibits": _augmented(seen)}
+    # What the features of a broken network say is no evidence.
+    findings = [f for f in found(seen.findings, ("augmentation.",)) if f.severity == "fail" or own(probe).train.certain]
+    if findings:
+        verdict = verdict_of("data.augmentation", findings, **shown)
+        return verdict if verdict.grade == "proven" or verdict.status == "warn" else _without(probe, verdict)
+    if seen.kept is None:
+        what = seen.source if seen.random_train else "Training pictures are the same each time: nothing is augmented."
+        status = "not_run" if seen.random_train else "pass"
+        return Verdict("data.augmentation", status, what, "proven" if status == "pass" else None, **shown)  # type: ignore[arg-type]
+    what = "Augmented pictures still show what their label says." if seen.random_train else "Nothing is augmented."
+    evidence = {"told from clean pictures": round(seen.kept.clean, 3), "from augmented": round(seen.kept.changed, 3)}
+    return Verdict("data.augmentation", "pass", what, "statistical", evidence, **shown)  # type: ignore[arg-type]
 
 
-CHECKS: dict[str, Check] = {"data.range": range_of_pictures, "data.labels": labels}
+def _without(probe: Probe, verdict: Verdict) -> Verdict:
+    """The verdict after the same training without augmentation."""
+    clean = probe.clean_batches
+    if clean is None:
+        return replace(verdict, status="warn")
+    before, after = own(probe), practice(probe, on=clean)
+    helped = after.gain > before.gain + 0.1
+    figure = f"share of the training pictures learned after {probe.steps} steps"
+    trial = Trial(
+        "no augmentation", "the same pictures, clean", figure, round(before.gain, 3), round(after.gain, 3), helped
+    )
+    exhibits = (*verdict.exhibits, Curves("Loss", {"augmented": before.losses, "clean": after.losses}))
+    return replace(verdict, status="fail" if helped else "warn", trials=(trial,), exhibits=exhibits)
+
+
+def _augmented(seen: AugmentationCheck) -> tuple[Pictures, ...]:
+    names = seen.class_names
+    arrays, captions = [], []
+    for picture in seen.pictures[:4]:
+        name = names[picture.label] if picture.label is not None and picture.label < len(names) else ""
+        arrays += [array for array in (picture.clean, *picture.samples[:1]) if array is not None]
+        captions += [f"{name}, clean"] * (picture.clean is not None) + [f"{name}, augmented"] * bool(picture.samples)
+    return (pictures("Clean and augmented", arrays, captions),) if arrays and seen.random_train else ()
+
+
+CHECKS: dict[str, Check] = {"data.range": range_of_pictures, "data.labels": labels, "data.augmentation": augmentation}

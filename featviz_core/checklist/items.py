@@ -47,27 +47,39 @@ ITEMS: dict[str, Item] = {
     )
 }
 
-# What a failed item explains: a fail further on is not a second mistake.
+# What a failed item explains: a fail further on is not a second mistake. No item explains one that explains it.
+_LEARNING = ("optimizer.learning_rate", "model.finite", "loss.decreases", "training.convergence", "training.fit")
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "data.range": (
-        "model.finite",
+        "data.labels",
+        "data.augmentation",
+        "model.output_shape",
         "model.init",
         "loss.value",
-        "loss.decreases",
         "loss.gradients",
-        "optimizer.learning_rate",
         "optimizer.gradients",
+        "training.curves",
+        *_LEARNING,
     ),
-    "data.labels": ("model.output_shape", "loss.value", "loss.decreases"),
-    "data.augmentation": ("loss.decreases", "training.fit"),
-    "model.output_shape": ("loss.value", "loss.decreases", "loss.gradients"),
-    "model.finite": ("loss.value", "loss.decreases", "loss.gradients", "optimizer.gradients"),
-    "model.init": ("loss.value", "loss.decreases", "optimizer.gradients"),
-    "loss.value": ("loss.decreases", "loss.gradients"),
-    "loss.gradients": ("loss.decreases", "optimizer.gradients", "optimizer.updates"),
-    "optimizer.learning_rate": ("model.finite", "loss.decreases", "optimizer.updates"),
-    "optimizer.gradients": ("loss.decreases", "optimizer.updates"),
-    "optimizer.updates": ("loss.decreases", "training.convergence"),
-    "loss.decreases": ("training.fit", "training.convergence"),
-    "training.curves": ("training.fit",),
+    "data.labels": ("data.augmentation", "model.output_shape", "loss.value", "loss.gradients", *_LEARNING),
+    "data.augmentation": _LEARNING,
+    "model.output_shape": ("model.init", "loss.value", "loss.gradients", "training.curves", *_LEARNING),
+    "model.init": (
+        "loss.value",
+        "loss.gradients",
+        "optimizer.gradients",
+        "data.augmentation",
+        "optimizer.learning_rate",
+        "loss.decreases",
+        "training.convergence",
+        "training.fit",
+    ),
+    "loss.value": ("loss.gradients", "optimizer.gradients", *_LEARNING),
+    "loss.gradients": ("optimizer.gradients", "optimizer.updates", *_LEARNING),
+    "optimizer.gradients": ("optimizer.updates", *_LEARNING),
+    "optimizer.updates": _LEARNING,
+    "training.curves": _LEARNING,
+    "optimizer.learning_rate": ("model.finite", "loss.decreases", "training.convergence", "training.fit"),
+    "model.finite": ("loss.decreases", "training.convergence", "training.fit"),
+    "loss.decreases": ("training.convergence", "training.fit"),
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+import torch
 from torch import Tensor
 
 from featviz_core.checklist.report import Verdict
@@ -32,22 +34,31 @@ class Broken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is looked at: batches for the watched loop and for labels."""
+    """How much is looked at: batches for the watched loop, batches for labels and duplicates; steps of a short
+    training, and of learning one batch by heart."""
 
     batches: int
     labels: int
+    steps: int
+    by_heart: int
 
 
-SIZES: Mapping[Budget, Size] = {"quick": Size(batches=4, labels=40), "full": Size(batches=8, labels=400)}
+SIZES: Mapping[Budget, Size] = {
+    "quick": Size(batches=8, labels=64, steps=144, by_heart=150),
+    "full": Size(batches=16, labels=1000, steps=400, by_heart=300),
+}
+_SMALL = 6e9  # floating-point operations of a step, forward and backward, up to which all steps are made
+_FEWEST = 12
 
 
-class fact(Generic[T]):
-    """A property of `Probe` that is worked out once; where that raised `Broken`, it raises the same again."""
+class once(Generic[T]):
+    """A function of a `Probe`, worked out once for each; where that raised `Broken`, it raises the same again."""
 
     def __init__(self, work: Callable[[Probe], T]) -> None:
         self._work = work
 
-    def __get__(self, probe: Probe, _owner: type[Probe]) -> T:
+    def __call__(self, probe: Probe) -> T:
+        """What was found out, now or before."""
         if self not in probe.known:
             try:
                 probe.known[self] = self._work(probe)
@@ -59,22 +70,36 @@ class fact(Generic[T]):
         return found  # type: ignore[no-any-return]
 
 
+class fact(once[T]):
+    """The same as a property of `Probe`."""
+
+    def __get__(self, probe: Probe, _owner: type[Probe]) -> T:
+        return self(probe)
+
+
 class Probe:
     """An experiment's factory, and what was found out with it so far."""
 
     def __init__(self, make_experiment: Factory, *, device: str, budget: Budget, seed: int) -> None:
-        self._make, self._device, self._seed = make_experiment, device, seed
+        self.make, self.device, self._seed = make_experiment, device, seed
         self.size = SIZES[budget]
         self.known: dict[object, Any] = {}
 
     def fresh(self) -> Experiment:
         """A new experiment, equal to every other."""
-        return fresh(self._make, seed=self._seed, device=self._device)
+        return fresh(self.make, seed=self._seed, device=self.device)
 
     @fact
     def experiment(self) -> Experiment:
         """One to look at. It is never trained."""
         return self.fresh()
+
+    @fact
+    def fresh_woken(self) -> Experiment:
+        """One to look at, its warm-up done."""
+        experiment = self.fresh()
+        wake(experiment)
+        return experiment
 
     @fact
     def batches(self) -> FewBatches:
@@ -97,6 +122,47 @@ class Probe:
             return self.experiment.pair(next(iter(self.batches)))
 
     @fact
+    def clean_batches(self) -> list[Any] | None:
+        """As many training batches without augmentation; None where there is no `clean_train`."""
+        from torch.utils.data import DataLoader
+
+        loader: Any = self.experiment.train_loader
+        if self.experiment.clean_train is None or not isinstance(loader, DataLoader):
+            return None
+        data = getattr(self.experiment.clean_train, "dataset", self.experiment.clean_train)
+        clean = DataLoader(data, batch_size=loader.batch_size, shuffle=True, collate_fn=loader.collate_fn)
+        with evidence_on("data.range", "The clean training data"):
+            return list(few_batches(self.fresh(), clean, self.size.batches))
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures the first training batches hold."""
+        return len(self.batches.dataset)
+
+    @fact
+    def effort(self) -> float:
+        """How many floating-point operations a training step takes, forward and backward."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        images, _ = self.pair
+        with evidence_on("model.output_shape", "The model"), FlopCounterMode(display=False) as counter, torch.no_grad():
+            self.fresh().model(images)
+        return 3.0 * float(counter.get_total_flops())
+
+    @property
+    def steps(self) -> int:
+        """Steps of a short training: fewer for larger models."""
+        return self._affordable(self.size.steps)
+
+    @property
+    def by_heart(self) -> int:
+        """Steps for learning one batch by heart, at most."""
+        return self._affordable(self.size.by_heart)
+
+    def _affordable(self, steps: int) -> int:
+        return max(_FEWEST, min(steps, int(steps * _SMALL / max(self.effort, 1.0))))
+
+    @fact
     def logits(self) -> Tensor:
         """What a fresh model in training mode gives for the first batch, with its graph."""
         experiment = self.fresh()
@@ -116,6 +182,27 @@ class Probe:
         _, targets = self.pair
         with evidence_on("loss.value", "The loss"):
             return self.experiment.loss_fn(self.logits, targets)
+
+    @fact
+    def spread_after_a_step(self) -> float:
+        """How far a score differs between pictures (σ, averaged over classes) in training mode, after one step of Adam:
+        heads that start at zero are meant to give the same for all at first."""
+        _ = self.loss
+        experiment = self.fresh()
+        images, targets = self.pair
+        parameters = [parameter for parameter in experiment.model.parameters() if parameter.requires_grad]
+        experiment.model.train()
+        with evidence_on("model.output_shape", "The model"):
+            logits = experiment.logits(experiment.model(images))
+            loss = experiment.loss_fn(logits, targets)
+            if parameters and loss.requires_grad and loss.numel() == 1:
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.optim.Adam(parameters, lr=1e-3).step()
+            with torch.no_grad():
+                logits = experiment.logits(experiment.model(images))
+        return (
+            float(logits.detach().float().flatten(1).std(0).mean()) if logits.ndim > 1 and len(logits) > 1 else math.inf
+        )
 
     @fact
     def watched(self) -> Watch:

@@ -1,4 +1,4 @@
-"""Walks the fifteen items in order, each on fresh copies of the experiment."""
+"""Walks the fifteen items, each on fresh copies of the experiment: first those that take no training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from featviz_core.checklist import data, loss, model, optimizer, training
-from featviz_core.checklist.items import ITEMS
+from featviz_core.checklist.items import EXPLAINS, ITEMS
 from featviz_core.checklist.probe import SIZES, Broken, Budget, Check, Probe
 from featviz_core.checklist.report import ChecklistReport, Verdict, explained
 from featviz_core.devices import check_device
@@ -15,6 +15,16 @@ from featviz_core.experiment import Factory
 from featviz_core.experiment_file import at_home, open_experiment
 
 CHECKS: Mapping[str, Check] = {**data.CHECKS, **model.CHECKS, **loss.CHECKS, **optimizer.CHECKS, **training.CHECKS}
+
+# These train for a while. They come last, and not at all where an exact check has found what would explain them.
+_TRAINED = (
+    "model.init",
+    "data.augmentation",
+    "optimizer.learning_rate",
+    "loss.decreases",
+    "training.convergence",
+)
+_EXACT = tuple(item for item in ITEMS if item not in _TRAINED)
 
 Progress = Callable[[float, str], None]
 
@@ -41,23 +51,21 @@ def run_checklist(
     """
     _check_names(items, budget)
     check_device(device)
-    wanted = list(ITEMS) if items is None else [item for item in ITEMS if item in items]
-    verdicts: dict[str, Verdict] = {}
+    wanted = [item for item in (*_EXACT, *_TRAINED) if items is None or item in items]
+    verdicts = {item: Verdict(item, "not_run", "Not asked for.") for item in ITEMS}
     started = time.perf_counter()
     with at_home(make_experiment):
         probe = Probe(make_experiment, device=device, budget=budget, seed=seed)
         _ = probe.experiment  # a factory that fails is no evidence on an item
-        for number, item in enumerate(ITEMS):
+        for number, item in enumerate(wanted):
             if progress is not None:
-                progress(number / len(ITEMS), ITEMS[item].title)
-            verdicts[item] = Verdict(item, "not_run", "Not asked for.")
-            if item in wanted:
-                before = dict(verdicts)
-                _judge(item, probe, verdicts)
-                if part is not None:
-                    # A check may have found evidence on an earlier item, too.
-                    for verdict in [v for v in verdicts.values() if v is not before[v.id]]:
-                        part(verdict)
+                progress(number / len(wanted), ITEMS[item].title)
+            before = dict(verdicts)
+            _judge(item, probe, verdicts)
+            if part is not None:
+                # A check may have found evidence on an earlier item, too.
+                for verdict in [v for v in verdicts.values() if v is not before[v.id]]:
+                    part(verdict)
     return ChecklistReport(explained(list(verdicts.values())), time.perf_counter() - started)
 
 
@@ -74,8 +82,10 @@ def check_file(
 
 def _judge(item: str, probe: Probe, verdicts: dict[str, Verdict]) -> None:
     """Put the item's verdict into `verdicts`, and evidence that came up on an earlier item into that one's."""
-    if item not in CHECKS:
-        verdicts[item] = Verdict(item, "not_run", "FeatViz does not check this by itself yet.")
+    causes = [cause for cause, v in verdicts.items() if v.status == "fail" and item in EXPLAINS.get(cause, ())]
+    if item in _TRAINED and causes:
+        what = f"Not judged yet: {ITEMS[causes[0]].title} comes first."
+        verdicts[item] = Verdict(item, "not_run", what, explained_by=causes[0])
         return
     try:
         verdicts[item] = CHECKS[item](probe)

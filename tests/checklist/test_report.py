@@ -171,8 +171,8 @@ torch.set_num_threads(1)
 
 def experiment():
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
-    batches = [(torch.rand(6, 3, 4, 4), torch.arange(6) % 3) for _ in range(3)]
-    return fv.Experiment(model=model, train_loader=batches, val_loader=batches, loss_fn=nn.CrossEntropyLoss(),
+    batches = [(torch.rand(6, 3, 4, 4), torch.arange(6) % 3) for _ in range(5)]
+    return fv.Experiment(model=model, train_loader=batches[:3], val_loader=batches[3:], loss_fn=nn.CrossEntropyLoss(),
                          optimizer=torch.optim.SGD(PARAMETERS, lr=0.1))
 """
 

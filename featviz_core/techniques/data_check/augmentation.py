@@ -154,7 +154,7 @@ def _single(entries: Entries, index: int) -> tuple[Tensor, int | None]:
 def _kept(experiment: Experiment, read: _Read) -> tuple[Kept | None, Floats]:
     """How much of the pictures is left, and the likeness `(shown, samples)` of each reading; NaN without originals."""
     rows = [image for row in read.readings for image in row]
-    shape = (len(read.readings), -1)
+    shape = (len(read.readings), len(read.readings[0]) if read.readings else 0)
     if not read.originals:
         return None, np.full(len(rows), math.nan).reshape(shape)
     space = _features(experiment, read.originals)
