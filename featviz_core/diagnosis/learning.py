@@ -67,6 +67,9 @@ def rate_too_low(curves: Curves) -> Iterator[Finding]:
     loss = curves.loss
     if loss is None or len(loss.levels) < 8 or not curves.by_step:
         return
+    moving = _typical_updates(curves)
+    if moving and float(np.median([*moving.values()])) > _UPDATES[0]:
+        return  # the steps are as large as they should be: what is missing is more of them
     start = float(loss.levels[0])
     gained = start - loss.end
     half = (start - loss.level_at((loss.steps[0] + loss.steps[-1]) / 2)) / gained if gained > 0 else 0.0
@@ -94,9 +97,21 @@ def _rank_correlation(values: Floats) -> float:
 
 def updates(curves: Curves) -> Iterator[Finding]:
     """How much a step changes the weights, where the log says so."""
-    if not curves.updates:
+    typical = _typical_updates(curves)
+    still = [one for one in curves.updates if one.tag not in typical]
+    if still:
+        yield seen(
+            "not_moving",
+            "note",
+            f"{len(still)} of {len(curves.updates)} weights do not move",
+            "Their updates are exactly zero. That is right for layers that are frozen on purpose.",
+            on=still[0],
+            between=(float(still[0].steps[0]), float(still[0].steps[-1])),
+            remedy="Otherwise the optimiser does not hold them, or no gradient gets there, as behind dead ReLUs: the "
+            "gradient flow's ledger tells which.",
+        )
+    if not typical:
         return
-    typical = {one.tag: float(np.median(one.levels[len(one.levels) // 3 :])) for one in curves.updates}
     middle = float(np.median([*typical.values()]))
     first = curves.updates[0]
     place = (float(first.steps[0]), float(first.steps[-1]))
@@ -123,6 +138,12 @@ def updates(curves: Curves) -> Iterator[Finding]:
             remedy="Raise the learning rate by a factor of 10, and check that the gradients are not tiny.",
             **numbers,
         )
+
+
+def _typical_updates(curves: Curves) -> dict[str, float]:
+    """The update size of each weight, after the start of the run; only of those that move at all."""
+    found = {one.tag: float(np.median(one.levels[len(one.levels) // 3 :])) for one in curves.updates}
+    return {tag: size for tag, size in found.items() if size > 0}
 
 
 def rate_zero(curves: Curves) -> Iterator[Finding]:

@@ -46,7 +46,7 @@ def looked_at(found: list[fv.Run]) -> dict[str, show.Part]:
     if not shown:
         return {}
     opened = [sources.opened(run, details.by_hand(run)) for run in shown]
-    view.charts(opened, [run.name for run in found])
+    view.charts(opened)
     view.verdicts(opened)
     train.downloads([run.name for run in shown])
     return details.parts(opened)

@@ -160,3 +160,24 @@ def test_the_curve_with_most_values_plays_a_role() -> None:
     assert found.train_loss is not None
     assert found.train_loss.tag == "loss/train"
     assert found.by_step
+
+
+def test_an_even_fall_is_not_blamed_on_the_rate_where_the_steps_are_large_enough() -> None:
+    frame = BY_NAME["creeps"].frame(seed=0)
+    assert "curve.rate_too_low" in codes(frame)
+    looks = np.arange(0, STEPS, 50)
+    for size, blamed in ((3e-3, False), (2e-5, True)):
+        sizes = pd.DataFrame({"step": looks, "tag": "update/stem.weight", "value": size})
+        assert ("curve.rate_too_low" in codes(pd.concat([frame, sizes]))) == blamed
+
+
+def test_weights_that_do_not_move_are_no_matter_of_the_rate() -> None:
+    frame = BY_NAME["plain run"].frame(seed=0)
+    looks = np.arange(0, STEPS, 50)
+    sizes = [
+        pd.DataFrame({"step": looks, "tag": f"update/{name}", "value": size})
+        for name, size in (("stem", 0.0), ("trunk", 0.0), ("head", 3e-3))
+    ]
+    found = {finding.code: finding for finding in diagnose(pd.concat([frame, *sizes]), ROLES)}
+    assert found["curve.not_moving"].title.startswith("2 of 3 weights")
+    assert "curve.rate_too_low" not in found

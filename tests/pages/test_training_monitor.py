@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,29 @@ def test_the_folder_of_runs_comes_from_the_command_line_and_damage_is_told(
 def test_the_folder_is_not_offered_without_the_option(open_page: OpenPage) -> None:
     app = open_page(PAGE)
     assert "your runs folder" not in str(app.button_group[0].options)
+
+
+def test_a_run_keeps_its_colour_whatever_is_shown_beside_it(open_page: OpenPage) -> None:
+    app = open_page(PAGE)
+    runs = next(group for group in app.button_group if "made up: breaks" in str(group.options))
+    found = []
+    for shown in (["made up: breaks", "made up: learns"], ["made up: overfits", "made up: learns"]):
+        runs.set_value(shown).run()
+        assert not app.exception, app.exception
+        spec = app.get("vega_lite_chart")[0].proto.spec
+        scale = next(scale for scale in scales(json.loads(spec)) if "made up: learns" in scale["domain"])
+        found.append(dict(zip(scale["domain"], scale["range"], strict=True)))
+    assert found[0]["made up: learns"] == found[1]["made up: learns"]
+    assert len({found[1][name] for name in ("made up: learns", "made up: overfits", "made up: breaks")}) == 3
+
+
+def scales(spec: Any) -> Iterator[dict[str, Any]]:
+    """Every scale with a domain in a chart."""
+    if isinstance(spec, dict):
+        if isinstance(spec.get("domain"), list) and "range" in spec:
+            yield spec
+        for part in spec.values():
+            yield from scales(part)
+    elif isinstance(spec, list):
+        for part in spec:
+            yield from scales(part)

@@ -45,10 +45,13 @@ def verdicts(opened: Sequence[Opened]) -> None:
                 show.findings(quiet)
 
 
-def charts(opened: Sequence[Opened], known: Sequence[str]) -> None:
-    """The three charts with their controls; `known` are the names of all runs, in the order of their colours."""
+def charts(opened: Sequence[Opened]) -> None:
+    """The three charts with their controls."""
     runs = [one.run for one in opened]
     view = controls(runs)
+    # In the order in which the session met them, so that a run keeps its colour whatever is shown beside it.
+    known: list[str] = st.session_state.setdefault("runs by colour", [])
+    known += [run.name for run in runs if run.name not in known]
     by, colors = colors_for(runs, known)
     legend(by, colors, runs)
     for place, metric in zip(st.columns(_WIDTHS, gap="medium"), _METRICS, strict=True):
