@@ -17,8 +17,9 @@ from streamlit.testing.v1 import AppTest
 
 from featviz_core.errors import FeatVizError, ImageError
 from featviz_core.worker import receive, send
+from pages._ui import job as job_module
 from pages._ui import jobs
-from pages._ui.jobs import Job, WorkerCrash
+from pages._ui.job import Job, WorkerCrash
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60
@@ -115,7 +116,7 @@ def test_work_ends_with_the_server_that_wanted_it(tmp_path):
 
 
 def test_no_more_run_at_once_than_there_are_processors(monkeypatch, tmp_path):
-    monkeypatch.setattr(jobs, "_SLOTS", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(job_module, "_SLOTS", threading.BoundedSemaphore(1))
     first = started("wait", str(tmp_path / "pids"))
     until(lambda: first.text == "waiting", "the start")
     second, third = started("double", 1), started("double", 2)
@@ -231,6 +232,8 @@ def test_a_paused_job_can_be_finished_and_a_viewer_elsewhere_keeps_it(monkeypatc
     until(lambda: job.done, "the end")
     assert not job.viewed()
     job.viewers.add("somebody")
-    monkeypatch.setattr(jobs.runtime, "exists", lambda: True)
-    monkeypatch.setattr(jobs.runtime, "get_instance", lambda: SimpleNamespace(is_active_session="somebody".__eq__))
+    monkeypatch.setattr(job_module.runtime, "exists", lambda: True)
+    monkeypatch.setattr(
+        job_module.runtime, "get_instance", lambda: SimpleNamespace(is_active_session="somebody".__eq__)
+    )
     assert job.viewed()
