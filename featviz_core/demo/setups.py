@@ -1,33 +1,43 @@
-"""Healthy training set-ups on small Shapes, which `faults` puts mistakes into.
+"""Healthy training set-ups, which `faults` puts mistakes into: a network, an optimiser, a data set and a variation.
 
-Each function gives fresh, equal objects whenever it is called from the same random state.
+A set-up's name says what it is: `residual-sgd-textures` or `vit-adamw-shapes-label_smoothing`. Each gives fresh, equal
+objects whenever it is called from the same random state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from featviz_core.demo.models import build as build_demo
-from featviz_core.demo.models import weights_path
+from featviz_core.demo.networks import NETWORKS, head, trunk
 from featviz_core.demo.shapes import CLASS_NAMES
-from featviz_core.demo.small_shapes import SIDE, SmallShapes
+from featviz_core.demo.small_shapes import SmallShapes
+from featviz_core.demo.textures import TEXTURE_NAMES, Textures
+from featviz_core.demo.variations import VARIATIONS
+from featviz_core.errors import ExperimentError
 from featviz_core.experiment import Experiment
 
 NORMALIZATION = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 _TRAIN, _VALIDATION, _BATCH = 1024, 256, 32
 
+DATA: dict[str, tuple[type[SmallShapes] | type[Textures], tuple[str, ...]]] = {
+    "shapes": (SmallShapes, CLASS_NAMES),
+    "textures": (Textures, TEXTURE_NAMES),
+}
+_Loaders = tuple[DataLoader[tuple[Tensor, int]], DataLoader[tuple[Tensor, int]], Dataset[tuple[Tensor, int]]]
 
-def loaders() -> tuple[DataLoader[tuple[Tensor, int]], DataLoader[tuple[Tensor, int]], Dataset[tuple[Tensor, int]]]:
+
+def loaders(data: str = "shapes") -> _Loaders:
     """Loaders of augmented training and plain validation pictures, and the training pictures without augmentation."""
+    kind, _names = DATA[data]
     normalize = v2.Normalize(*map(list, NORMALIZATION))
     augmented = v2.Compose([v2.RandomHorizontalFlip(), normalize])
-    train, clean = SmallShapes("train", _TRAIN, augmented), SmallShapes("train", _TRAIN, normalize)
-    validation = SmallShapes("validation", _VALIDATION, normalize)
+    train, clean = kind("train", _TRAIN, augmented), kind("train", _TRAIN, normalize)
+    validation = kind("validation", _VALIDATION, normalize)
     return (
         DataLoader(train, batch_size=_BATCH, shuffle=True, drop_last=True),
         DataLoader(validation, batch_size=2 * _BATCH),
@@ -35,77 +45,80 @@ def loaders() -> tuple[DataLoader[tuple[Tensor, int]], DataLoader[tuple[Tensor, 
     )
 
 
-def _experiment(model: nn.Module, optimizer: torch.optim.Optimizer, **parts: object) -> Experiment:
-    train, validation, clean = loaders()
-    given: dict[str, object] = {
-        "model": model,
-        "optimizer": optimizer,
-        "train_loader": train,
-        "val_loader": validation,
-        "clean_train": clean,
-        "loss_fn": nn.CrossEntropyLoss(),
-        "class_names": CLASS_NAMES,
-        "normalization": NORMALIZATION,
-    }
-    return Experiment(**(given | parts))  # type: ignore[arg-type]
+# Rates that each network trains well with.
+_RATES = {
+    "sgd": {"plain": 0.05, "cnn": 0.05, "residual": 0.05, "vit": 0.03, "tuned": 0.01},
+    "adamw": {"plain": 2e-3, "cnn": 3e-3, "residual": 3e-3, "vit": 2e-3, "tuned": 3e-4},
+    "rmsprop": {"plain": 5e-4, "cnn": 1e-3, "residual": 1e-3, "vit": 5e-4, "tuned": 1e-4},
+}
+OPTIMIZERS = tuple(_RATES)
+_HEAD_START = 10  # times as fast learns the new head of a network that was trained before
 
 
-def _convolutions(*, norm: bool) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    width = 3
-    for wider in (24, 48, 96):
-        layers += [nn.Conv2d(width, wider, 3, padding=1, bias=not norm), *([nn.BatchNorm2d(wider)] if norm else [])]
-        layers += [nn.ReLU(), nn.MaxPool2d(2)]
-        width = wider
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, len(CLASS_NAMES)))
+def _optimizer(kind: str, network: str, model: nn.Module) -> torch.optim.Optimizer:
+    rate = _RATES[kind][network]
+    groups: list[dict[str, object]] = [{"params": list(model.parameters())}]
+    if network == "tuned":
+        groups = [{"params": trunk(model)}, {"params": list(head(model).parameters()), "lr": _HEAD_START * rate}]
+    if kind == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9)
+    if kind == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=rate)
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=0.05 if network == "vit" else 1e-2)
 
 
-def cnn() -> Experiment:
-    """Three convolutions with BatchNorm, AdamW."""
-    model = _convolutions(norm=True)
-    return _experiment(model, torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2))
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """A healthy experiment's parts by name; calling it makes the experiment."""
+
+    network: str
+    optimizer: str
+    data: str
+    variation: str = ""
+
+    def __call__(self) -> Experiment:
+        """Fresh objects."""
+        names = DATA[self.data][1]
+        model = NETWORKS[self.network](len(names))
+        train, validation, clean = loaders(self.data)
+        experiment = Experiment(
+            model=model,
+            optimizer=_optimizer(self.optimizer, self.network, model),
+            train_loader=train,
+            val_loader=validation,
+            clean_train=clean,
+            loss_fn=nn.CrossEntropyLoss(),
+            class_names=names,
+            normalization=NORMALIZATION,
+            pretrained=self.network == "tuned",
+        )
+        return VARIATIONS[self.variation](experiment) if self.variation else experiment
+
+    @property
+    def name(self) -> str:
+        """As `set_up` takes it."""
+        return "-".join(filter(None, (self.network, self.optimizer, self.data, self.variation)))
 
 
-def plain() -> Experiment:
-    """Three convolutions without normalisation, SGD with momentum."""
-    model = _convolutions(norm=False)
-    for layer in model:
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    return _experiment(model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
+SETUPS: dict[str, SetUp] = {
+    "cnn": SetUp("cnn", "adamw", "shapes"),
+    "plain": SetUp("plain", "sgd", "shapes"),
+    "vit": SetUp("vit", "adamw", "shapes", "cosine"),
+    "tuning": SetUp("tuned", "adamw", "shapes"),
+    "residual": SetUp("residual", "sgd", "textures"),
+}
 
 
-def vit() -> Experiment:
-    """A vision transformer behind two convolutions that make 8 × 8 patches, AdamW, cosine schedule."""
-    from torchvision.models.vision_transformer import ConvStemConfig, VisionTransformer
-
-    model = VisionTransformer(
-        SIDE,
-        4,
-        num_layers=3,
-        num_heads=4,
-        hidden_dim=64,
-        mlp_dim=128,
-        num_classes=len(CLASS_NAMES),
-        conv_stem_configs=[ConvStemConfig(width, kernel_size=3, stride=2) for width in (24, 48)],
-    )
-    nn.init.normal_(model.heads.head.weight, std=0.02)  # torchvision starts it at zero
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
-    return _experiment(model, optimizer, scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10))
-
-
-def tuning() -> Experiment:
-    """The bundled Shapes CNN with a new head, which learns faster than the rest."""
-    from safetensors.torch import load_file
-
-    model = build_demo("shapes_cnn")
-    model.load_state_dict(load_file(weights_path("shapes_cnn")))
-    old = model.get_submodule("fc")
-    assert isinstance(old, nn.Linear)
-    model.fc = head = nn.Linear(old.in_features, len(CLASS_NAMES))
-    trunk = [parameter for name, parameter in model.named_parameters() if not name.startswith("fc.")]
-    groups = [{"params": trunk, "lr": 3e-4}, {"params": head.parameters(), "lr": 3e-3}]
-    return _experiment(model, torch.optim.AdamW(groups, weight_decay=1e-2), pretrained=True)
-
-
-SETUPS: dict[str, Callable[[], Experiment]] = {"cnn": cnn, "plain": plain, "vit": vit, "tuning": tuning}
+def set_up(name: str) -> SetUp:
+    """A set-up by its short or full name. Raises `ExperimentError` for one that is not there."""
+    if name in SETUPS:
+        return SETUPS[name]
+    parts = name.split("-")
+    known = (NETWORKS, OPTIMIZERS, DATA, VARIATIONS)
+    if len(parts) not in (3, 4) or not all(part in names for part, names in zip(parts, known, strict=False)):
+        raise ExperimentError(
+            f"There is no set-up {name!r} in the demo.",
+            do=f"Choose one of {', '.join(SETUPS)}, or NETWORK-OPTIMIZER-DATA[-VARIATION], for example "
+            f"`{SetUp('residual', 'sgd', 'textures', 'clipping').name}`.",
+        )
+    return SetUp(*parts)

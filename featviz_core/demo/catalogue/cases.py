@@ -1,0 +1,66 @@
+"""Which faults are put into which set-ups, and which healthy set-ups are looked at."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle, product
+from typing import Literal
+
+from featviz_core.demo.faults import FAULTS
+from featviz_core.demo.networks import NETWORKS
+from featviz_core.demo.setups import DATA, OPTIMIZERS, SetUp
+from featviz_core.demo.variations import VARIATIONS
+
+Part = Literal["tune", "apart"]
+PARTS: tuple[Part, ...] = ("tune", "apart")
+_DRAWN = {"tune": 1, "apart": 2}  # set-ups for each fault
+_VARIED = {"tune": 2, "apart": 3}  # variations of each healthy set-up, besides the one as it is
+_SEEDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A set-up, a fault in it (empty for none), and the seed of its random numbers."""
+
+    setup: SetUp
+    fault: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """`SETUP+FAULT@SEED`."""
+        return f"{self.setup.name}{'+' if self.fault else ''}{self.fault}@{self.seed}"
+
+
+def part_of(setup: SetUp) -> Part:
+    """Whether a set-up is for tuning or kept apart."""
+    return "tune" if setup.data == "shapes" and setup.network != "residual" else "apart"
+
+
+def cases(part: Part) -> list[Case]:
+    """All cases of a part, the same each time."""
+    return [*_faulty(part), *_healthy(part)]
+
+
+def _plain_setups(part: Part) -> list[SetUp]:
+    every = (SetUp(*names) for names in product(NETWORKS, OPTIMIZERS, DATA))
+    return [setup for setup in every if part_of(setup) == part]
+
+
+def _faulty(part: Part) -> Iterator[Case]:
+    for fault in FAULTS.values():
+        fitting = [setup for setup in _plain_setups(part) if setup.network in fault.networks]
+        rng = random.Random(f"{part} {fault.name}")
+        for setup in rng.sample(fitting, min(_DRAWN[part], len(fitting))):
+            yield Case(setup, fault.name, rng.randrange(_SEEDS))
+
+
+def _healthy(part: Part) -> Iterator[Case]:
+    variation, seed = cycle(VARIATIONS), cycle(range(_SEEDS))
+    for setup in _plain_setups(part):
+        yield Case(setup, "", next(seed))
+        for _ in range(_VARIED[part]):
+            varied = SetUp(setup.network, setup.optimizer, setup.data, next(variation))
+            yield Case(varied, "", next(seed))
