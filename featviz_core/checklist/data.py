@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from featviz_core.checklist.exhibits import Curves, Pictures, Trial, pictures
 from featviz_core.checklist.labels import labels
 from featviz_core.checklist.looks import augmentation_seen, data_seen, found, verdict_of
-from featviz_core.checklist.probe import Check, Probe
+from featviz_core.checklist.probe import Broken, Check, Probe
 from featviz_core.checklist.report import Verdict
 from featviz_core.checklist.trainings import own, practice
 from featviz_core.errors import FeatVizError
@@ -29,6 +30,8 @@ def range_of_pictures(probe: Probe) -> Verdict:
     A range that looks wrong is tried: the same training behind a layer that gives each channel mean 0 and spread 1.
     """
     _ = probe.pair, probe.validation
+    if (verdict := _form(probe)) is not None:
+        return verdict
     low, high, broken = float("inf"), float("-inf"), None
     for number, (images, _targets) in enumerate(probe.experiment.pairs(probe.batches)):
         if broken is None and images.is_floating_point() and (bad := (~images.isfinite()).flatten(1).any(1)).any():
@@ -65,6 +68,34 @@ def range_of_pictures(probe: Probe) -> Verdict:
         evidence={**seen, **verdict.evidence},
         trials=(trial,),
     )
+
+
+_FORMS: tuple[tuple[str, str, Callable[[Tensor], Tensor]], ...] = (
+    ("of type {dtype}, which its weights are not", "images.float()", lambda images: images.float()),
+    (
+        "with colours last, {shape}",
+        "images.permute(0, 3, 1, 2).float()",
+        lambda images: images.permute(0, 3, 1, 2).float(),
+    ),
+)
+
+
+def _form(probe: Probe) -> Verdict | None:
+    """A fail where the model raises for pictures as they come, and takes them in another type or order."""
+    try:
+        _ = probe.logits
+    except Broken as broken:
+        images, _targets = probe.pair
+        for problem, code, change in _FORMS:
+            try:
+                probe.fresh().model(change(images))
+            except Exception:  # noqa: BLE001 - the user's model; another form may do
+                continue
+            shown = problem.format(dtype=str(images.dtype).removeprefix("torch."), shape=tuple(images.shape))
+            what = f"The model refuses pictures {shown}."
+            do = f"Convert them in the data set's transform: the model takes `{code}`."
+            return Verdict("data.range", "fail", what, "proven", broken.verdict.evidence, do)
+    return None
 
 
 def _normalised(probe: Probe) -> Trial:

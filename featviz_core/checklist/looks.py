@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from featviz_core.checklist.probe import Probe, once
+from featviz_core.checklist.probe import Broken, Probe, once
 from featviz_core.checklist.report import Verdict
 from featviz_core.errors import FeatVizError
 from featviz_core.findings import Finding
@@ -32,11 +32,15 @@ def data_seen(probe: Probe) -> DataCheck | None:
     """The data check of the first batches; None where it cannot be made, which earlier checks tell."""
     experiment = probe.fresh()
     try:
+        classes = probe.classes
+    except Broken:  # told where the model is asked
+        classes = None
+    try:
         return check_dataloader(
             experiment.train_loader,
             num_batches=probe.size.labels,
             validation=experiment.val_loader,
-            num_classes=probe.classes,
+            num_classes=classes,
             class_names=experiment.class_names,
             unpack=experiment.unpack,
             normalization=experiment.normalization,
