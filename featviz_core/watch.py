@@ -6,6 +6,7 @@ layers run whose answers depend on it, and where the first number that is none c
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,7 +29,8 @@ class Record:
     `held`: how often the optimiser holds it; `rate`: its learning rate there. `called`: its module was run.
     `gradients`, `nonzero`: how many gradients came in, and how many of them were not all zero; `largest`: the largest
     norm among them. `leftover`: the largest
-    norm of an old gradient still there when the first one after a step came in, relative to the new one.
+    norm of an old gradient still there when the first one after a step came in, relative to the new one. `since`: the
+    norms of what came in since the last step, added up.
     """
 
     shape: tuple[int, ...]
@@ -41,6 +43,7 @@ class Record:
     largest: float = 0.0
     leftover: float = 0.0
     moved: bool = False
+    since: float = 0.0
 
 
 @dataclass(slots=True)
@@ -50,7 +53,8 @@ class Watch:
     `steps`: how often the optimiser stepped; `losses`: what the loop gave for each batch; `modes`: for each phase and
     layer whose answer depends on its mode, how often it ran in training mode and how often not, "" being the model
     itself; `not_finite`: the first layer (and its phase) that gave a NaN or Inf for finite input; `graphs`: validation
-    passes that kept a graph; `strangers`: tensors in the optimiser that are not the model's.
+    passes that kept a graph; `strangers`: tensors in the optimiser that are not the model's; `norms`: for each step,
+    the gradient's norm as it came in since the last one (at most) and as the optimiser found it.
     """
 
     records: dict[str, Record]
@@ -63,6 +67,7 @@ class Watch:
     )
     not_finite: tuple[str, Phase] | None = None
     graphs: int = 0
+    norms: list[tuple[float, float]] = field(default_factory=list)
     phase: Phase = "training"
 
     @property
@@ -101,7 +106,8 @@ def watching(experiment: Experiment) -> Iterator[Watch]:
             if parameter.requires_grad:
                 note = _note_gradient(watch.records[name], name, parameter, stale)
                 hooks.callback(parameter.register_hook(note).remove)  # type: ignore[no-untyped-call]
-        hooks.callback(experiment.optimizer.register_step_post_hook(_note_step(watch, stale)).remove)
+        held = {name: p for name, p in experiment.model.named_parameters() if watch.records[name].held}
+        hooks.callback(experiment.optimizer.register_step_post_hook(_note_step(watch, stale, held)).remove)
         yield watch
     for name, parameter in experiment.model.named_parameters():
         if name in before:
@@ -162,13 +168,19 @@ def _note_gradient(record: Record, name: str, parameter: nn.Parameter, stale: se
         record.gradients += 1
         record.nonzero += size != 0
         record.largest = max(record.largest, size)
+        record.since += size
 
     return note
 
 
-def _note_step(watch: Watch, stale: set[str]) -> Callable[..., None]:
+def _note_step(watch: Watch, stale: set[str], held: dict[str, nn.Parameter]) -> Callable[..., None]:
     def note(*_: Any) -> None:
         watch.steps += 1
+        found = [float(p.grad.detach().float().norm()) for p in held.values() if p.grad is not None]
+        came = [watch.records[name].since for name in held]
+        watch.norms.append((math.hypot(*came), math.hypot(*found)))
+        for record in watch.records.values():
+            record.since = 0.0
         # Whatever gradient is there when the next one comes in was used already.
         stale.update(watch.records)
 

@@ -14,7 +14,7 @@ from featviz_core.checklist.labels import labels
 from featviz_core.checklist.looks import augmentation_seen, data_seen, found, verdict_of
 from featviz_core.checklist.probe import Broken, Check, Probe
 from featviz_core.checklist.report import Verdict
-from featviz_core.checklist.trainings import own, practice
+from featviz_core.checklist.trainings import Practice, own, practice
 from featviz_core.errors import FeatVizError
 from featviz_core.experiment import Experiment
 from featviz_core.experiment_model import to_pixels
@@ -50,6 +50,8 @@ def range_of_pictures(probe: Probe) -> Verdict:
             "Find the file or the transform it comes from: a division by a standard deviation of zero, a logarithm of "
             "zero, or a damaged file. `torch.isfinite(image).all()` in the data set's `__getitem__` names the picture.",
         )
+    if (verdict := _all_the_same(probe, seen)) is not None:
+        return verdict
     looked = data_seen(probe)
     findings = found(looked.findings, _RANGE) if looked is not None else []
     shown = {"exhibits": _shown(probe)}
@@ -96,6 +98,22 @@ def _form(probe: Probe) -> Verdict | None:
             do = f"Convert them in the data set's transform: the model takes `{code}`."
             return Verdict("data.range", "fail", what, "proven", broken.verdict.evidence, do)
     return None
+
+
+def _all_the_same(probe: Probe, seen: dict[str, Any]) -> Verdict | None:
+    """Proven where no training picture differs from another."""
+    first = probe.pair[0][:1]
+    count = 0
+    for images, _targets in probe.experiment.pairs(probe.batches):
+        if images.shape[1:] != first.shape[1:] or bool((images != first).any()):
+            return None
+        count += len(images)
+    if count < _SHOWN:
+        return None
+    what = f"All of the first {count} training pictures are the same."
+    do = "Look at the data set's `__getitem__`: does it use its index, and does it read the file?"
+    shown = _shown(probe)
+    return Verdict("data.range", "fail", what, "proven", seen | {"pictures": count}, do, exhibits=shown)
 
 
 def _normalised(probe: Probe) -> Trial:
@@ -151,7 +169,7 @@ def augmentation(probe: Probe) -> Verdict:
     findings = [f for f in found(seen.findings, ("augmentation.",)) if f.severity == "fail" or own(probe).train.certain]
     if findings:
         verdict = verdict_of("data.augmentation", findings, **shown)
-        return verdict if verdict.grade == "proven" or verdict.status == "warn" else _without(probe, verdict)
+        return verdict if verdict.grade == "proven" else _without(probe, verdict)
     if seen.kept is None:
         what = seen.source if seen.random_train else "Training pictures are the same each time: nothing is augmented."
         status = "not_run" if seen.random_train else "pass"
@@ -162,18 +180,26 @@ def augmentation(probe: Probe) -> Verdict:
 
 
 def _without(probe: Probe, verdict: Verdict) -> Verdict:
-    """The verdict after the same training without augmentation."""
+    """The verdict after the same training without augmentation: what only looks odd turns red where nothing that is
+    learned with it holds for validation, and something does without."""
     clean = probe.clean_batches
     if clean is None:
         return replace(verdict, status="warn")
     before, after = own(probe), practice(probe, on=clean)
     helped = after.gain > before.gain + 0.1
+    if verdict.status == "warn":
+        helped = _holds(after) and not _holds(before)
     figure = f"share of the training pictures learned after {probe.steps} steps"
     trial = Trial(
         "no augmentation", "the same pictures, clean", figure, round(before.gain, 3), round(after.gain, 3), helped
     )
     exhibits = (*verdict.exhibits, Curves("Loss", {"augmented": before.losses, "clean": after.losses}))
     return replace(verdict, status="fail" if helped else "warn", trials=(trial,), exhibits=exhibits)
+
+
+def _holds(training: Practice) -> bool:
+    """Whether what was learned holds for validation pictures."""
+    return training.validation is not None and training.validation.certain
 
 
 def _augmented(seen: AugmentationCheck) -> tuple[Pictures, ...]:

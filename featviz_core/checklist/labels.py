@@ -170,6 +170,10 @@ def _meaningless(probe: Probe) -> Verdict | None:
     after = patient(probe)
     if after.validation is None or after.gain < _LEARNED or after.validation.certain:
         return None
+    if probe.clean_batches is not None:
+        clean = practice(probe, reference, on=probe.clean_batches, steps=_PATIENCE * probe.steps)
+        if clean.validation is not None and clean.validation.certain:
+            return None  # labels belong to their pictures; augmentation leaves too little of those
     random = practice(probe, _with_pairs, on=_dealt_out(probe), steps=_PATIENCE * probe.steps)
     guessing = after.validation.guessing
     evidence = {

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
-from featviz_core.checklist.exhibits import Bars, Curves, Exhibit, Trial, measured
+from featviz_core.checklist.exhibits import Bars, Curves, Exhibit, Table, Trial, measured
 from featviz_core.checklist.looks import history_seen
 from featviz_core.checklist.probe import Broken, Check, Probe
 from featviz_core.checklist.report import Verdict
 from featviz_core.checklist.trainings import (
     Change,
+    by_heart,
+    learned,
     own,
     practice,
     rate_times,
@@ -20,6 +24,7 @@ from featviz_core.checklist.trainings import (
     tried,
     twin,
 )
+from featviz_core.ledger import ledger
 from featviz_core.watch import Watch
 
 _MOST_LEFTOVER = 1e-3  # of the new gradient's norm; without zero_grad it is of the order of 1
@@ -47,6 +52,8 @@ def learning_rate(probe: Probe) -> Verdict:
         what = "The learning rate is zero."
         return Verdict("optimizer.learning_rate", "fail", what, "proven", evidence, "Give the optimiser a rate.")
     shown = (Curves("Loss", {"as it is": own(probe).losses, "reference": twin(probe).losses}), *exhibits)
+    if (verdict := _by_heart(probe, evidence, shown)) is not None:
+        return verdict
     if not trails(probe):
         what = "Training gets as far as with the reference optimiser."
         if not twin(probe).train.certain and twin(probe).train.pictures >= _ENOUGH:
@@ -90,6 +97,36 @@ _WORDS = {
         "Start from the reference: `torch.optim.AdamW(model.parameters(), lr=1e-3)`.",
     ),
 }
+
+
+_NEARLY = 0.8  # of the one batch
+
+
+def _by_heart(probe: Probe, evidence: dict[str, Any], shown: tuple[Exhibit, ...]) -> Verdict | None:
+    """One batch that cannot be learned by heart, and can with another rate, all else equal."""
+    before = learned(probe)
+    if before.known or not before.accuracy < _NEARLY:
+        return None
+    trials: list[Trial] = []
+    for name, changed, change, kind in _CULPRITS:
+        if kind not in ("high", "low"):
+            continue
+        after = by_heart(probe, change)
+        trials.append(Trial(name, changed, "accuracy on one batch", before.accuracy, after.accuracy, after.known))
+        if after.known:
+            what, do = _WORDS[kind]
+            return Verdict(
+                "optimizer.learning_rate",
+                "fail",
+                f"{what} One batch cannot be learned by heart with it.",
+                "statistical",
+                evidence,
+                do,
+                trials=tuple(trials),
+                exhibits=shown,
+                fix='for group in optimizer.param_groups:\n    group["lr"] ' + ("/= 10" if kind == "high" else "*= 10"),
+            )
+    return None
 
 
 def _named(probe: Probe, evidence: dict[str, Any], shown: tuple[Exhibit, ...]) -> Verdict:
@@ -165,6 +202,8 @@ def gradients(probe: Probe) -> Verdict:
             evidence | {"old gradient relative to new": measured(worst, 0)},
             "Call `optimizer.zero_grad()` once for every `optimizer.step()`, before `backward()`.",
         )
+    if (verdict := _lost(probe, watch, evidence)) is not None:
+        return verdict
     cut = [name for name, record in trainable.items() if record.called and not record.gradients]
     if cut:
         return Verdict(
@@ -190,8 +229,73 @@ def gradients(probe: Probe) -> Verdict:
     return Verdict("optimizer.gradients", "pass", "Each step gets this step's gradients.", "proven", evidence)
 
 
+_TINY, _REDUCED = 1e-3, 100  # the norm that a step finds, and how much more had come in, where it was clipped away
+
+
+def _lost(probe: Probe, watch: Watch, evidence: dict[str, Any]) -> Verdict | None:
+    """Gradients that came in, and of which the optimiser finds nothing, or next to nothing."""
+    norms = [(came, there) for came, there in watch.norms if math.isfinite(came + there)]
+    if not norms or not any(record.held and record.nonzero for record in watch.trainable.values()):
+        return None
+    if all(there == 0 for _, there in norms):
+        return Verdict(
+            "optimizer.gradients",
+            "fail",
+            "Gradients come in, and every step finds none: they are cleared first, or come after the step.",
+            "proven",
+            evidence | {"gradient norm that steps find": measured(0.0, (1e-3, None))},
+            "Keep this order: `optimizer.zero_grad()`, `loss.backward()`, `optimizer.step()`.",
+            fix="optimizer.zero_grad()\nloss.backward()\noptimizer.step()",
+        )
+    clipped = [(came, there) for came, there in norms if there < _TINY and came > _REDUCED * there]
+    if len(clipped) <= len(norms) / 2:
+        return None
+    after = practice(probe, standard_loop)
+    trial = tried(probe, "the standard loop", "gradients as they come", after)
+    came, there = clipped[len(clipped) // 2]
+    return Verdict(
+        "optimizer.gradients",
+        "fail" if trial.helped else "warn",
+        f"Gradients are made {came / max(there, 1e-30):.0f} times smaller before the step: clipped to next to nothing.",
+        "proven",
+        evidence
+        | {"gradient norm, as it comes": round(came, 4), "as the step finds it": measured(there, (_TINY, None))},
+        "Clip to a norm that only the largest gradients pass, such as 1.",
+        harmless=not trial.helped,
+        trials=(trial,),
+        fix="torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
+    )
+
+
 def updates(probe: Probe) -> Verdict:
-    """The optimiser holds every trainable parameter once, and its steps move them."""
+    """The optimiser holds every trainable parameter once, and its steps move them; the books of all parameters."""
+    verdict = _updates(probe)
+    fix = _BUILD_LAST if "missing" in verdict.evidence else ""
+    return replace(verdict, exhibits=(_books(probe),), fix=fix)
+
+
+_BUILD_LAST = (
+    "model = Net().to(device)  # complete, on its device\noptimizer = type(optimizer)(model.parameters(), lr=lr)"
+)
+_COLUMNS = {
+    "parameter": "parameter",
+    "in_optimizer": "in the optimiser",
+    "requires_grad": "wants gradient",
+    "nonzero": "gradients",
+    "moved": "moved",
+    "mode": "mode",
+}
+
+
+def _books(probe: Probe) -> Table:
+    """One row a parameter, those that do not learn as the others do marked."""
+    rows = ledger(probe.experiment, probe.watched)
+    marked = [number for number, row in enumerate(rows) if row.stands_out]
+    cells = [tuple(getattr(row, name) for name in _COLUMNS) for row in rows]
+    return Table("The books of all parameters", tuple(_COLUMNS.values()), cells, marked)
+
+
+def _updates(probe: Probe) -> Verdict:
     watch = _watched(probe, "optimizer.updates")
     trainable = watch.trainable
     missing = [name for name, record in trainable.items() if not record.held]

@@ -139,6 +139,12 @@ class Probe:
         """How many pictures the first training batches hold."""
         return len(self.batches.dataset)
 
+    @property
+    def in_training(self) -> int:
+        """How many training pictures there are in all; 0 where the loader does not say."""
+        data: Any = getattr(self.experiment.train_loader, "dataset", ())
+        return len(data) if hasattr(data, "__len__") else 0
+
     @fact
     def effort(self) -> float:
         """How many floating-point operations a training step takes, forward and backward."""

@@ -21,6 +21,7 @@ _ROUNDING = 1e-4
 _METRIC = 0.03  # accuracy that the experiment's own may differ by: a mean of batches instead of pictures
 _DEAD = 1e-3  # of the highest rate
 _HALF = 0.5
+_FEW = 8  # training pictures of a class, below which little can hold for others
 
 
 def fit(probe: Probe) -> Verdict:
@@ -39,6 +40,12 @@ def fit(probe: Probe) -> Verdict:
         "training pictures": practice.train.pictures,
         "validation pictures": practice.validation.pictures,
     }
+    classes = probe.classes or 1
+    if 0 < probe.in_training < _FEW * classes:
+        what = f"There are {probe.in_training} training pictures for {classes} classes: they are learned by heart."
+        do = "Look whether a debugging subset stayed in the configuration; otherwise start from a pretrained network."
+        few = evidence | {"pictures of a class": measured(round(probe.in_training / classes, 1), (_FEW, None))}
+        return Verdict("training.fit", "warn", what, "heuristic", few, do)
     curve: tuple[Exhibit, ...] = (Curves("Training loss", {"as it is": practice.losses}),) if practice.losses else ()
     what = "No validation picture is among the training pictures."
     if practice.validation.certain:

@@ -60,12 +60,24 @@ DEMO_EXPERIMENTS: dict[str, DemoExperiment] = {
 }
 
 
+_DRILL = "drill:"
+
+
+def drill(setup: str, fault: str) -> str:
+    """The name of a fire drill, as `demo_experiment` takes it: a mistake of the catalogue in a healthy set-up."""
+    return f"{_DRILL}{setup}+{fault}"
+
+
 def demo_experiment(name: str) -> Factory:
-    """The factory of a demo experiment. Raises `ExperimentError` for an unknown name."""
-    if name not in DEMO_EXPERIMENTS:
+    """The factory of a demo experiment, or of a fire drill. Raises `ExperimentError` for an unknown name."""
+    if name.startswith(_DRILL):
+        setup, _, fault = name.removeprefix(_DRILL).partition("+")
+    elif name in DEMO_EXPERIMENTS:
+        setup, fault = DEMO_EXPERIMENTS[name].setup, DEMO_EXPERIMENTS[name].fault
+    else:
         raise ExperimentError(
-            f"There is no demo experiment {name!r}.", do=f"Choose one of {', '.join(DEMO_EXPERIMENTS)}."
+            f"There is no demo experiment {name!r}.",
+            do=f"Choose one of {', '.join(DEMO_EXPERIMENTS)}, or {drill('SETUP', 'FAULT')}.",
         )
-    card = DEMO_EXPERIMENTS[name]
-    factory: Factory = import_module("featviz_core.demo.faults").with_fault(card.setup, card.fault)
+    factory: Factory = import_module("featviz_core.demo.faults").with_fault(setup, fault)
     return factory

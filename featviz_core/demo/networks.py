@@ -41,14 +41,15 @@ def residual(classes: int) -> nn.Module:
     from torchvision.models.regnet import BlockParams, RegNet
 
     blocks = BlockParams([1, 1, 1], [24, 48, 96], [8, 16, 16], [1.0, 1.0, 1.0], [1, 2, 2], se_ratio=0.25)
-    return RegNet(blocks, num_classes=classes, stem_width=16)
+    network: nn.Module = RegNet(blocks, num_classes=classes, stem_width=16)
+    return network
 
 
 def vit(classes: int) -> nn.Module:
     """A vision transformer behind two convolutions that make 8 × 8 patches."""
     from torchvision.models.vision_transformer import ConvStemConfig, VisionTransformer
 
-    model = VisionTransformer(
+    model: nn.Module = VisionTransformer(
         SIDE,
         4,
         num_layers=3,
@@ -58,7 +59,7 @@ def vit(classes: int) -> nn.Module:
         num_classes=classes,
         conv_stem_configs=[ConvStemConfig(width, kernel_size=3, stride=2) for width in (24, 48)],
     )
-    nn.init.normal_(model.heads.head.weight, std=0.02)  # torchvision starts it at zero
+    nn.init.normal_(head(model).weight, std=0.02)  # torchvision starts it at zero
     return model
 
 

@@ -6,6 +6,7 @@ objects whenever it is called from the same random state.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +50,7 @@ def loaders(data: str = "shapes") -> _Loaders:
 _RATES = {
     "sgd": {"plain": 0.05, "cnn": 0.05, "residual": 0.05, "vit": 0.03, "tuned": 0.01},
     "adamw": {"plain": 2e-3, "cnn": 3e-3, "residual": 3e-3, "vit": 2e-3, "tuned": 3e-4},
-    "rmsprop": {"plain": 5e-4, "cnn": 1e-3, "residual": 1e-3, "vit": 5e-4, "tuned": 1e-4},
+    "rmsprop": {"plain": 1e-3, "cnn": 1e-3, "residual": 1e-3, "vit": 5e-4, "tuned": 1e-4},
 }
 OPTIMIZERS = tuple(_RATES)
 _HEAD_START = 10  # times as fast learns the new head of a network that was trained before
@@ -114,7 +115,7 @@ def set_up(name: str) -> SetUp:
     if name in SETUPS:
         return SETUPS[name]
     parts = name.split("-")
-    known = (NETWORKS, OPTIMIZERS, DATA, VARIATIONS)
+    known: tuple[Collection[str], ...] = (NETWORKS, OPTIMIZERS, DATA, VARIATIONS)
     if len(parts) not in (3, 4) or not all(part in names for part, names in zip(parts, known, strict=False)):
         raise ExperimentError(
             f"There is no set-up {name!r} in the demo.",

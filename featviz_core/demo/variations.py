@@ -97,7 +97,7 @@ def accumulation(experiment: Experiment) -> Experiment:
     def step(experiment: Experiment, images: Tensor, targets: Any) -> Tensor:
         nonlocal count
         loss = experiment.loss_fn(experiment.logits(experiment.model(images)), targets)
-        (loss / 2).backward()
+        (loss / 2).backward()  # type: ignore[no-untyped-call]
         count += 1
         if count % 2 == 0:
             experiment.optimizer.step()
@@ -175,8 +175,8 @@ def named_batches(experiment: Experiment) -> Experiment:
         names = [f"{label}.png" for label in labels]
         return {"pixels": torch.stack(images), "label": torch.tensor(labels), "file": names}
 
-    train, other = (
-        DataLoader(loader.dataset, batch_size=loader.batch_size, shuffle=shuffle, drop_last=shuffle, collate_fn=collate)  # type: ignore[attr-defined]
-        for loader, shuffle in ((experiment.train_loader, True), (experiment.val_loader, False))
-    )
+    def loader(old: Any, *, train: bool) -> DataLoader[Any]:
+        return DataLoader(old.dataset, old.batch_size, shuffle=train, drop_last=train, collate_fn=collate)
+
+    train, other = loader(experiment.train_loader, train=True), loader(experiment.val_loader, train=False)
     return replace(experiment, train_loader=train, val_loader=other, unpack=lambda b: (b["pixels"], b["label"]))

@@ -17,6 +17,13 @@ def page() -> None:
         "Then choose your own model and pictures on the left: they stay chosen on every page, and the address in your "
         "browser brings anybody back to what you see."
     )
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            "**It doesn't train?** Fifteen checks on your own model, data and loop, from data to convergence: what is "
+            "wrong first, the proof, and the fix.",
+            width="stretch",
+        )
+        st.page_link("pages/start/checklist.py", label="**Start with the checklist**", icon=":material/checklist:")
     abouts = list(catalog.abouts().values())
     across = min(2, len(abouts))
     for start in range(0, len(abouts), across):

@@ -91,7 +91,7 @@ def validation_not_normalized(experiment: Experiment) -> Experiment:
     return everywhere(experiment, lambda image, label, _: (raw(experiment, image) * 255, label), train=False)
 
 
-@fault("Every index gives the same picture.", "data.labels")
+@fault("Every index gives the same picture.", "data.range")
 def one_picture_for_all(experiment: Experiment) -> Experiment:
     """A closure that kept its first file."""
     first = experiment.clean_train[0][0]
@@ -157,7 +157,7 @@ def sorted_by_class(experiment: Experiment) -> Experiment:
     return replace(experiment, train_loader=train, clean_train=Subset(experiment.clean_train, order))
 
 
-@fault("Validation counts its classes in another order.", "training.fit")
+@fault("Validation counts its classes in another order.", "data.labels")
 def other_label_order(experiment: Experiment) -> Experiment:
     """Folder names sorted otherwise."""
     classes = head(experiment.model).out_features

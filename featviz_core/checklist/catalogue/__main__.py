@@ -1,4 +1,4 @@
-"""Run the catalogue: `python -m featviz_core.demo.catalogue --part apart --out rows.jsonl`."""
+"""Run the catalogue: `python -m featviz_core.checklist.catalogue --part apart --out rows.jsonl`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from featviz_core.demo.catalogue.cases import PARTS, cases
-from featviz_core.demo.catalogue.run import Row, as_dict, run_all
-from featviz_core.demo.catalogue.table import matrix, misses, summary
+from featviz_core.checklist.catalogue.cases import PARTS, cases
+from featviz_core.checklist.catalogue.run import Row, as_dict, run_all
+from featviz_core.checklist.catalogue.table import matrix, misses, summary
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def _known(out: Path | None, wanted: set[str]) -> list[Row]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m featviz_core.demo.catalogue", description=__doc__)
+    parser = argparse.ArgumentParser("python -m featviz_core.checklist.catalogue", description=__doc__)
     parser.add_argument("--part", choices=(*PARTS, "all"), default="all", help="what checks were tuned on, or the rest")
     parser.add_argument("--only", default="", help="cases with this text in their names")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes at once")

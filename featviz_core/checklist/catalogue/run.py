@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 
-from featviz_core.demo.catalogue.cases import Case
-from featviz_core.demo.catalogue.harm import HARM, harm
+from featviz_core.checklist.catalogue.cases import Case
+from featviz_core.checklist.catalogue.harm import HARM, harm
 from featviz_core.demo.faults import FAULTS, with_fault
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from featviz_core.checklist.catalogue.run import Row
 from featviz_core.checklist.items import ITEMS
-from featviz_core.demo.catalogue.run import Row
 
 _Z = 1.96  # of a normal distribution, for 95 %
 
@@ -57,11 +57,14 @@ def summary(rows: Sequence[Row]) -> str:
 
 def misses(rows: Sequence[Row]) -> str:
     """The rows that went otherwise than they should, one a line."""
-    wrong = [row for row in rows if (row.named != row.item if row.fault else row.fails or row.warns)]
-    return "\n".join(
-        f"{row.case}: {row.item or 'healthy'} -> {row.named or 'nothing'}"
-        f" (harm {row.harm:.2f}, fails {', '.join(row.fails) or '-'}, warns {', '.join(row.warns) or '-'}) {row.summary}"
-        for row in sorted(wrong, key=lambda row: row.case)
+    wrong = [row for row in rows if (row.named != row.item if row.fault else row.reported)]
+    return "\n".join(map(_told, sorted(wrong, key=lambda row: row.case)))
+
+
+def _told(row: Row) -> str:
+    found = f"fails {', '.join(row.fails) or '-'}, warns {', '.join(row.warns) or '-'}"
+    return (
+        f"{row.case}: {row.item or 'healthy'} -> {row.named or 'nothing'} ({found}, harm {row.harm:.2f}) {row.summary}"
     )
 
 
