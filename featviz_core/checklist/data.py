@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,16 +89,23 @@ def _form(probe: Probe) -> Verdict | None:
         _ = probe.logits
     except Broken as broken:
         images, _targets = probe.pair
-        for problem, code, change in _FORMS:
-            try:
-                probe.fresh().model(change(images))
-            except Exception:  # noqa: BLE001 - the user's model; another form may do
+        for problem, code, change in () if _taken(probe, lambda: images) else _FORMS:
+            if not _taken(probe, partial(change, images)):
                 continue
             shown = problem.format(dtype=str(images.dtype).removeprefix("torch."), shape=tuple(images.shape))
             what = f"The model refuses pictures {shown}."
             do = f"Convert them in the data set's transform: the model takes `{code}`."
             return Verdict("data.range", "fail", what, "proven", broken.verdict.evidence, do)
     return None
+
+
+def _taken(probe: Probe, images: Callable[[], Tensor]) -> bool:
+    """Whether the model gives anything at all for pictures in this form."""
+    try:
+        probe.fresh().model(images())
+    except Exception:  # noqa: BLE001 - the user's model; another form may do
+        return False
+    return True
 
 
 def _all_the_same(probe: Probe, seen: dict[str, Any]) -> Verdict | None:

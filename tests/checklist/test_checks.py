@@ -212,7 +212,15 @@ TRAINED = ("model.init", "data.augmentation", "optimizer.learning_rate", "loss.d
 CONFIRMED = ("raw_pixels", "normalized_twice", "learning_rate_too_high", "dead_relus", "shuffled_labels")
 
 
-@pytest.mark.parametrize("fault", [name for name in FAULTS if name not in CONFIRMED])
+# A sample; the catalogue has them all.
+PROVEN = (
+    *("nan_pictures", "whole_numbers", "one_picture_for_all", "labels_from_one", "validation_leak", "nan_weight"),
+    *("softmax_over_batch", "negative_loss", "detached_loss", "no_zero_grad", "cleared_too_late"),
+    *("only_head_in_optimizer", "stale_optimizer", "no_optimizer_step", "never_eval_mode", "eval_mode_in_training"),
+)
+
+
+@pytest.mark.parametrize("fault", PROVEN)
 def test_a_proven_mistake_is_named_by_its_item_before_any_training(fault):
     skipped = {*TRAINED, "training.fit", "data.labels"} - {FAULTS[fault].item}
     exact = [item for item in ITEMS if item not in skipped]
