@@ -234,7 +234,7 @@ def test_a_proven_mistake_is_named_by_its_item_before_any_training(fault):
 
 @pytest.mark.parametrize("fault", [name for name in CONFIRMED if name != "normalized_twice"])
 def test_what_statistics_show_is_confirmed_by_a_trial(fault):
-    report = run(with_fault("plain", fault))
+    report = run(with_fault("plain", fault), items=[FAULTS[fault].item, "loss.decreases"])
     verdict = report[FAULTS[fault].item]
     assert (verdict.status, verdict.grade, report.root_cause) == ("fail", "statistical", verdict.id)
     assert verdict.trials

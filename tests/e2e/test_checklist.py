@@ -1,4 +1,4 @@
-"""The checklist in a real browser: a case is run, its report opened, and a fire drill finds what was put in."""
+"""The checklist in a real browser: a stage is run, its report opened, and a fire drill finds what was put in."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 
-def test_a_case_is_run_and_its_report_opens_as_a_page_of_its_own(visitor: Visitor) -> None:
+def test_a_stage_is_run_and_the_report_opens_as_a_page_of_its_own(visitor: Visitor) -> None:
     visitor.opens("checklist?" + urlencode({"experiment": "demo/case_8"}))
-    visitor.page.get_by_role("button", name="Run the checklist").click()
+    visitor.page.get_by_role("button", name="Run this stage").nth(3).click()
     visitor.page.get_by_text("Mend this first: Parameters update").first.wait_for(timeout=120_000)
     visitor.rests()
     name, html = visitor.downloads("HTML")
