@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 
 def test_a_stage_is_run_and_the_report_opens_as_a_page_of_its_own(visitor: Visitor) -> None:
     visitor.opens("checklist?" + urlencode({"experiment": "demo/case_8"}))
-    visitor.page.get_by_role("button", name="Run this stage").nth(3).click()
+    visitor.page.locator(".st-key-run-optimizer button").first.click()
     visitor.page.get_by_text("Mend this first: Parameters update").first.wait_for(timeout=120_000)
     visitor.rests()
     name, html = visitor.downloads("HTML")
@@ -31,6 +31,6 @@ def test_a_stage_is_run_and_the_report_opens_as_a_page_of_its_own(visitor: Visit
 
 def test_a_fire_drill_finds_what_was_put_in(visitor: Visitor) -> None:
     visitor.opens("checklist?" + urlencode({"look": "Fire drill", "mistake": FAULTS["negative_loss"].title}))
-    visitor.page.get_by_role("button", name="Run this stage").nth(2).click()
+    visitor.page.locator(".st-key-run-loss button").first.click()
     visitor.page.get_by_text("Found: First loss names it first.").wait_for(timeout=120_000)
     visitor.page.get_by_role("button", name="Mended? Check again").first.wait_for()
