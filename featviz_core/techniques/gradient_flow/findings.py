@@ -221,21 +221,23 @@ def _dead(flow: GradientFlow, matrices: Sequence[ParameterGradient], dead: Seque
 
 def _absolute(flow: GradientFlow, living: Sequence[ParameterGradient]) -> Iterator[Finding]:
     """Gradients against the weights that they are to change."""
-    largest = max(living, key=lambda p: p.ratio if p.ratio == p.ratio else 0)
-    limit = _LARGE[_normalized(flow)]
-    if largest.ratio > limit:
-        high = [p for p in living if p.ratio > limit]
+    sizes = {p.parameter: p.norm / max(p.weight_norm, p.usual_norm) for p in living}
+    largest = max(living, key=lambda p: sizes[p.parameter])
+    size, limit = sizes[largest.parameter], _LARGE[_normalized(flow)]
+    if size > limit:
+        high = [p for p in living if sizes[p.parameter] > limit]
         yield Finding(
             "gradient.exploding",
             "warn",
             "Gradients are huge for such weights",
-            f"Plain SGD with learning rate 1 would change `{largest.parameter}` by {largest.ratio:.3g} times its size.",
+            f"Plain SGD with learning rate 1 would change `{largest.parameter}` by {size:.3g} times a usual size.",
             where=largest.layer,
-            evidence={"‖g‖/‖w‖": largest.ratio, "healthy": f"below {limit:.3g}", "layers": layers_of(high)},
+            evidence={"‖g‖ against a usual ‖w‖": size, "healthy": f"below {limit:.3g}", "layers": layers_of(high)},
             remedy="Check the range of the pictures (0–255 instead of about ±2?) and the initialisation; then clip the "
             "gradient's norm, or lower the learning rate.",
         )
-    if flow.output_norm > _SETTLED and largest.ratio < _SMALL * flow.output_norm:
+    most = max((p.ratio for p in living if p.weight_norm), default=math.nan)
+    if flow.output_norm > _SETTLED and most < _SMALL * flow.output_norm:
         yield Finding(
             "gradient.vanishing",
             "fail",
@@ -243,7 +245,7 @@ def _absolute(flow: GradientFlow, living: Sequence[ParameterGradient]) -> Iterat
             "The loss asks for a change, but compared with its weights no layer gets one.",
             where=living[-1].layer,
             evidence={
-                "largest ‖g‖/‖w‖ per gradient at the logits": largest.ratio / flow.output_norm,
+                "largest ‖g‖/‖w‖ per gradient at the logits": most / flow.output_norm,
                 "healthy": "above 0.01",
                 "layers": layers_of(reversed(living)),
             },

@@ -103,8 +103,11 @@ class _Notes:
             self.incoming.clear()
             yield batch
             norms = tuple(self.incoming.get(name, math.nan) for name in self.names)
-            ratios = tuple(_change(before[name], parameters[name].detach()) for name in self.names)
-            self.done.append(HistoryStep(self.names, norms, ratios))
+            sizes = {name: norm_of(weight) for name, weight in before.items()}
+            moved = {name: norm_of(parameters[name].detach() - weight) for name, weight in before.items()}
+            # ‖Δw‖/‖w‖ means nothing for a weight that was all zero.
+            ratios = tuple(moved[name] / sizes[name] if sizes[name] else math.nan for name in self.names)
+            self.done.append(HistoryStep(self.names, norms, ratios, tuple(sizes[name] for name in self.names)))
 
     @contextmanager
     def hooks(self) -> Iterator[None]:
@@ -149,12 +152,6 @@ def _endlessly(loader: Iterable[Any]) -> Iterator[Any]:
             raise ExperimentError("A loader gave no batch.", do="Check its data set, its sampler and `drop_last`.")
 
 
-def _change(before: Tensor, after: Tensor) -> float:
-    """‖Δw‖/‖w‖; NaN for a weight that was all zero."""
-    size = norm_of(before)
-    return norm_of(after - before) / size if size else math.nan
-
-
 @contextmanager
 def _of_user(what: str, notes: _Notes | None = None) -> Iterator[None]:
     """What the user's own code raises inside becomes an `ExperimentError` with the user's lines; a cancel does not."""
@@ -190,6 +187,7 @@ def _history(
         parameters=notes.names,
         gradient_norms=np.array([step.gradient_norms for step in notes.done], np.float64).reshape(steps, -1),
         update_ratios=np.array([step.update_ratios for step in notes.done], np.float64).reshape(steps, -1),
+        weight_norms=np.array([step.weight_norms for step in notes.done], np.float64).reshape(steps, -1),
         losses=np.array(known, np.float64),
         optimizer_steps=watch.steps,
         ledger=ledger(experiment, watch),

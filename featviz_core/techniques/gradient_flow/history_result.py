@@ -19,12 +19,13 @@ from featviz_core.techniques.gradient_flow.result import GradientFlow, plain
 
 @dataclass(frozen=True, slots=True)
 class HistoryStep:
-    """What one training step did: its `gradient_norms` and `update_ratios`, one of each for each of `parameters`, as in
-    `GradientHistory`."""
+    """What one training step did: its `gradient_norms`, `update_ratios` and the `weight_norms` before it, one of each
+    for each of `parameters`, as in `GradientHistory`."""
 
     parameters: tuple[str, ...]
     gradient_norms: tuple[float, ...]
     update_ratios: tuple[float, ...]
+    weight_norms: tuple[float, ...]
 
 
 def steps_frame(steps: Sequence[HistoryStep]) -> pd.DataFrame:
@@ -49,7 +50,7 @@ class GradientHistory:
     `parameters`: names in network order, as in `first`: the gradient flow of the first batch, before any step.
     `gradient_norms (steps, parameters)`: ‖g‖ of the gradient that came in (the largest, where several did), NaN where
     none came, infinite where one held NaN or infinity; `update_ratios (steps, parameters)`: ‖Δw‖/‖w‖ of a whole step,
-    NaN where ‖w‖ is 0 or no number.
+    NaN where ‖w‖ is 0 or no number; `weight_norms (steps, parameters)`: ‖w‖ before the step.
     `losses (steps,)`: as far as the loop gives them, else NaN. `optimizer_steps`: how often the optimiser stepped.
     `ledger`: one row for each parameter of the model, then for tensors that only the optimiser holds.
     """
@@ -57,6 +58,7 @@ class GradientHistory:
     parameters: tuple[str, ...]
     gradient_norms: NDArray[np.float64]
     update_ratios: NDArray[np.float64]
+    weight_norms: NDArray[np.float64]
     losses: NDArray[np.float64]
     optimizer_steps: int
     ledger: tuple[LedgerRow, ...]
@@ -75,8 +77,9 @@ class GradientHistory:
 
     def frame(self) -> pd.DataFrame:
         """How large were gradient and update in each step? As `steps_frame`."""
-        rows = zip(self.gradient_norms.tolist(), self.update_ratios.tolist(), strict=True)
-        return steps_frame([HistoryStep(self.parameters, tuple(norms), tuple(ratios)) for norms, ratios in rows])
+        tables = (self.gradient_norms, self.update_ratios, self.weight_norms)
+        rows = zip(*(table.tolist() for table in tables), strict=True)
+        return steps_frame([HistoryStep(self.parameters, *map(tuple, row)) for row in rows])
 
     def ledger_frame(self) -> pd.DataFrame:
         """Which parameter is held, wants a gradient, gets one and moves? One row for each `LedgerRow`."""
@@ -99,6 +102,7 @@ class GradientHistory:
             "losses": self.losses,
             "gradient_norms": self.gradient_norms,
             "update_ratios": self.update_ratios,
+            "weight_norms": self.weight_norms,
             "optimizer_steps": self.optimizer_steps,
             "ledger": [asdict(row) for row in self.ledger],
             "findings": [asdict(finding) for finding in self.findings],

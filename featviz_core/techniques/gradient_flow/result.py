@@ -52,6 +52,13 @@ class ParameterGradient:
         return len(self.shape) > 1 and self.shape[0] > 1 and math.prod(self.shape) > self.shape[0]
 
     @property
+    def usual_norm(self) -> float:
+        """‖w‖ of a matrix as PyTorch starts it: uniform with variance 1/(3 · inputs), so ‖w‖² is near outputs/3.
+
+        Against this, gradients and steps of heads that start near zero on purpose are not large."""
+        return math.sqrt(self.shape[0] / 3) if self.is_matrix else 0.0
+
+    @property
     def finite(self) -> bool:
         """Whether there is a gradient, and all of it is numbers."""
         return self.state == "reached" and not self.nan_count and not self.inf_count
