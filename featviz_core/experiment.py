@@ -241,6 +241,22 @@ def own_randomness() -> Iterator[None]:
             np.random.set_state(numpy)
 
 
+def endlessly(loader: Iterable[Any]) -> Iterator[Any]:
+    """The batches of `loader`, from its start again where it ends. Raises `ExperimentError` for an empty loader."""
+    while True:
+        empty = True
+        for batch in loader:
+            empty = False
+            yield batch
+        if empty:
+            raise no_batch()
+
+
+def no_batch() -> ExperimentError:
+    """What to say of an empty loader."""
+    return ExperimentError("A loader gave no batch.", do="Check its data set, its sampler and `drop_last`.")
+
+
 class FewBatches(Sized):
     """Some batches of a loader, kept: looks like a loader over just these, whatever loop goes through it."""
 
@@ -274,5 +290,5 @@ def few_batches(experiment: Experiment, loader: Iterable[Any], count: int) -> Fe
             break
     del source  # stops the loader's workers
     if not found:
-        raise ExperimentError("A loader gave no batch.", do="Check its data set, its sampler and `drop_last`.")
+        raise no_batch()
     return FewBatches(found, loader, sum(len(images_and_targets(batch, experiment.unpack)[0]) for batch in found))

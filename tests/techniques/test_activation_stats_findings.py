@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
@@ -18,6 +20,7 @@ from featviz_core.experiment import fresh, train_on
 from featviz_core.images import read_picture
 from featviz_core.techniques.activation_stats import ActivationStats
 from featviz_core.techniques.activation_stats.activations import ENDS, saturated
+from tests import toy_experiments
 
 DEMO = ("demo/shapes_cnn", "demo/shapes_vit", "demo/clever_hans")
 
@@ -260,6 +263,33 @@ def test_an_experiment_is_looked_at_before_and_after_some_training() -> None:
     assert fv.compare_activations(before, after).diverging
     again = fv.experiment_activations("demo/healthy_cnn", batches=2)
     assert fv.compare_activations(before, again).frame["apart"].max() == 0
+
+
+class Counted:
+    """A loader that knows how many of its batches are in memory, and how many were asked for."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches, self.given, self.alive, self.most = batches, 0, weakref.WeakSet[Tensor](), 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(self.batches):
+            images = torch.randn(2, 3, toy_experiments.SIDE, toy_experiments.SIDE)
+            self.alive.add(images)
+            self.given, self.most = self.given + 1, max(self.most, len(self.alive))
+            yield images, torch.tensor([0, 1])
+
+
+def test_an_experiments_batches_are_not_kept() -> None:
+    data = Counted(40)
+    found = fv.experiment_activations(lambda: toy_experiments.experiment(val_loader=data), batches=30)
+    assert (found.pictures, data.given) == (60, 30)
+    assert data.most < 6
+
+
+def test_training_goes_on_behind_the_end_of_an_epoch() -> None:
+    data = Counted(4)
+    fv.experiment_activations(lambda: toy_experiments.experiment(train_loader=data), steps=10, batches=1)
+    assert data.given == 10
 
 
 def test_an_experiments_kinds_of_layers_and_part_can_be_chosen() -> None:

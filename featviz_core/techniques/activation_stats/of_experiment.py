@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from itertools import islice
-from typing import Literal
+from itertools import islice, starmap
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from featviz_core.errors import ExperimentError
-from featviz_core.experiment import Experiment, Factory, few_batches, fresh, train_on
+from featviz_core.experiment import Experiment, Factory, endlessly, fresh, no_batch, train_on
 from featviz_core.experiment_file import at_home
 from featviz_core.experiment_model import to_pixels
 from featviz_core.techniques.activation_stats.compute import Progress, activation_stats
@@ -45,7 +45,7 @@ def experiment_activations(
     with _ready(make_experiment, split, batches, steps, device, report) as (experiment, some):
         layers = None
         if kinds is not None:
-            found = trace(experiment.model, tuple(some[0].shape[1:])).layers
+            found = trace(experiment.model, tuple(some.first.shape[1:])).layers
             layers = [layer.address for layer in found if layer.kind in kinds and layer.order >= 0 and layer.name]
         return activation_stats(experiment.model, some, layers=layers, training=training, progress=report)
 
@@ -66,22 +66,46 @@ def experiment_top_pictures(
     """
     report = progress or (lambda _fraction, _text: None)
     with _ready(make_experiment, split, batches, steps, device, report) as (experiment, some):
-        pictures = to_pixels([image.cpu() for images in some for image in images], experiment.normalization)
-        return top_pictures(experiment.model, some, layer=layer), pictures
+        kept = list(some)
+        pictures = to_pixels([image.cpu() for images in kept for image in images], experiment.normalization)
+        return top_pictures(experiment.model, kept, layer=layer), pictures
 
 
 @contextmanager
 def _ready(
     make_experiment: Factory | str, split: Split, batches: int, steps: int, device: str, report: Progress
-) -> Iterator[tuple[Experiment, list[Tensor]]]:
-    """The experiment after `steps` of training, and some pictures of its `split`."""
+) -> Iterator[tuple[Experiment, _Pictures]]:
+    """The experiment after `steps` of training, from the start of its data again where an epoch has fewer, and some
+    pictures of its `split`."""
     with at_home(make_experiment) as factory:
         experiment = fresh(factory, device=device)
         if steps:
             report(0.05, f"Training for {steps} steps")
-            train_on(experiment, islice(experiment.train_loader, steps), scheduler=False)
+            train_on(experiment, islice(endlessly(experiment.train_loader), steps), scheduler=False)
         loader = experiment.train_loader if split == "train" or experiment.val_loader is None else experiment.val_loader
-        some = [images.float() for images, _ in experiment.pairs(few_batches(experiment, loader, batches))]
-        if some[0].ndim != 4:
+        yield experiment, _Pictures(experiment, loader, batches)
+
+
+class _Pictures(Sized):
+    """The pictures of the first `count` batches of a loader, to be gone through once, one batch in memory at a time."""
+
+    def __init__(self, experiment: Experiment, loader: Iterable[Any], count: int) -> None:
+        self._count = count
+        self._rest = islice(experiment.pairs(loader), count)
+        first = next(self._rest, None)
+        if first is None:
+            raise no_batch()
+        self.first = self._checked(*first)
+
+    def _checked(self, images: Tensor, _targets: Any) -> Tensor:
+        if images.ndim != 4:
             raise ExperimentError("The experiment's batches hold no pictures.", why="Expected (N, C, H, W).")
-        yield experiment, some
+        return images.float()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield self.first
+        yield from starmap(self._checked, self._rest)
+
+    def __len__(self) -> int:
+        """At most so many: loaders may not know their own length. For the progress bar."""
+        return self._count

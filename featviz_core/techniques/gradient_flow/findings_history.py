@@ -187,8 +187,8 @@ def _large_updates(history: GradientHistory, typical: dict[str, float]) -> Itera
             "gradient.update_large",
             "fail" if large[name] > _REPLACED else "warn",
             "Weights change wildly",
-            f"One step changes `{name}` by {large[name]:.3g} times a usual size; {len(large)} of {len(typical)} matrices "
-            "change by far more than in healthy training.",
+            f"One step changes `{name}` by {large[name]:.3g} times a usual size; {len(large)} of {len(typical)} "
+            "matrices change by far more than in healthy training.",
             where=name.rpartition(".")[0],
             evidence={
                 "largest ‖Δw‖ against a usual ‖w‖": large[name],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from featviz_core.errors import ExperimentError, FeatVizError
-from featviz_core.experiment import Experiment, Factory, few_batches, fresh, train_on
+from featviz_core.experiment import Experiment, Factory, endlessly, few_batches, fresh, train_on
 from featviz_core.experiment_file import at_home, own_lines, short
 from featviz_core.ledger import ledger
 from featviz_core.techniques.gradient_flow.compute import gradient_flow, norm_of
@@ -95,7 +95,7 @@ class _Notes:
     def batches(self) -> Iterator[Any]:
         """The batches to train on; whoever asks for the next one has finished its step."""
         parameters = dict(self.experiment.model.named_parameters())
-        for number, batch in enumerate(_endlessly(self.experiment.train_loader)):
+        for number, batch in enumerate(endlessly(self.experiment.train_loader)):
             self._tell(number)
             if number == self.steps:
                 return
@@ -140,16 +140,6 @@ class _Notes:
         except BaseException as error:
             self.cancelled = error
             raise
-
-
-def _endlessly(loader: Iterable[Any]) -> Iterator[Any]:
-    while True:
-        empty = True
-        for batch in loader:
-            empty = False
-            yield batch
-        if empty:
-            raise ExperimentError("A loader gave no batch.", do="Check its data set, its sampler and `drop_last`.")
 
 
 @contextmanager
