@@ -15,7 +15,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _checklist(asked)
     except FeatVizError as error:
-        print(str(error).replace("\n", " "), file=sys.stderr)
+        line, _, example = str(error).partition("\n\n")
+        print(line.replace("\n", " "), file=sys.stderr)
+        if example:
+            print(example)
         if trace := getattr(error, "trace", ""):
             print(trace)
         return 2

@@ -137,7 +137,8 @@ def _load(path: Path) -> ModuleType:
 
 
 def _is_own_function(value: object, module: ModuleType) -> bool:
-    return callable(value) and not isinstance(value, type) and getattr(value, "__module__", None) == module.__name__
+    known = callable(value) and not isinstance(value, type) and getattr(value, "__module__", None) == module.__name__
+    return known and not getattr(value, "__name__", "").startswith("_")
 
 
 @contextmanager
@@ -188,7 +189,9 @@ def _last_place(error: BaseException) -> str:
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
-_NOT_OWN = tuple(Path(place) for place in (*sysconfig.get_paths().values(), str(Path(__file__).parent)))
+# Only where packages lie: a system's Python calls all of /usr its own, /usr/src/app included.
+_INSTALLED = ("stdlib", "platstdlib", "purelib", "platlib")
+_NOT_OWN = (*(Path(sysconfig.get_path(name)) for name in _INSTALLED), Path(__file__).parent)
 
 
 def _is_own(filename: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import sysconfig
 import textwrap
 import threading
 from pathlib import Path
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import featviz_core as fv
+from featviz_core.__main__ import main
 from featviz_core.errors import ExperimentError
 from featviz_core.experiment import Experiment, few_batches, fresh
-from featviz_core.experiment_file import EXAMPLE, at_home, open_experiment
+from featviz_core.experiment_file import EXAMPLE, at_home, open_experiment, own_lines
 from featviz_core.experiment_model import open_for_looking
 
 BODY = """
@@ -59,6 +61,21 @@ def test_a_function_can_be_named(write):
     with pytest.raises(ExperimentError, match=r"no function 'third'.*it has experiment, other"):
         open_experiment(f"{file}:third")
     compile(EXAMPLE, "example", "exec")
+
+
+def test_the_command_line_says_it_in_one_line(write, capsys):
+    assert main(["checklist", f"{write(BODY)}:third"]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and "```" not in said.err
+    assert "def experiment()" in said.out
+
+
+def test_own_code_may_lie_beside_the_interpreter():
+    """As in /usr/src/app with a system's Python, whose prefix is /usr."""
+    file = str(Path(sysconfig.get_path("data"), "src", "app", "mine.py"))
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile("1 / 0", file, "exec"))
+    assert file in own_lines(caught.value)
 
 
 def test_a_changed_file_is_seen(write):

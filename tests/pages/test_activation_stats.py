@@ -79,7 +79,7 @@ def test_every_comparison_is_drawn(open_page: OpenPage, what: str) -> None:
 
 def test_top_pictures_start_with_any_channel(open_page: OpenPage) -> None:
     app = open_page(PAGE, more="Top pictures", of="stem.0")
-    assert "of 76 to which each channel of `stem.0`" in text(app)
+    assert "of 68 to which each channel of `stem.0`" in text(app)
     app.number_input(key="first").set_value(20).run()
     captions = [image.proto.imgs[0].caption for image in app.get("image")]
     captions = [caption for caption in captions if caption.startswith("channel")]

@@ -92,7 +92,7 @@ def _channels(view: View) -> None:
     dead = channels.loc[channels["dead"], "channel"].tolist()
     said = f"{len(channels):,} channels, exact numbers over all pictures. Click on one for its top pictures, below."
     if dead:
-        said += f" Dead: {', '.join(map(str, dead[:20]))}{' …' if len(dead) > 20 else ''}."
+        said += f" Dead: {', '.join(map(str, dead[:20]))}{' …' if len(dead) > 20 else '.'}"
     st.caption(said)
 
 

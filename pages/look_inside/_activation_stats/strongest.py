@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
+from featviz_core.demo.samples import SAMPLES
 from featviz_core.demo.shapes import CLASS_NAMES
 from featviz_core.demo.shapes import draw as draw_shape
 from featviz_core.images import Picture, picture_from_image
@@ -21,7 +22,7 @@ from pages.look_inside._activation_stats.view import Strongest, View
 FIRST = "first"
 """The key of the first channel to show."""
 
-_SHAPES = 64  # numbers of the test split
+_SHAPES = 64  # numbers of the test split; those that the sample pictures show are left out
 _CHANNELS = 8  # of them at once
 _SIDE = 96  # of a crop, in pixels
 _WORK = "featviz_core.techniques.activation_stats.of_experiment:experiment_top_pictures"
@@ -39,8 +40,9 @@ def of_pictures(chosen: Chosen, look: Look, address: str) -> Strongest:
 
 @cache
 def _shapes() -> list[Picture]:
-    drawn = [draw_shape("test", index) for index in range(_SHAPES)]
-    return [picture_from_image(Image.fromarray(one.image), f"Shapes, test {n}") for n, one in enumerate(drawn)]
+    shown = {index for sample in SAMPLES for row in sample.indices for index in row}
+    drawn = {index: draw_shape("test", index) for index in range(_SHAPES) if index not in shown}
+    return [picture_from_image(Image.fromarray(one.image), f"Shapes, test {n}") for n, one in drawn.items()]
 
 
 def of_experiment(project: Project, options: dict[str, Any], address: str) -> Strongest | None:
