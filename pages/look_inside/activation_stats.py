@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from featviz_core import charts
+from featviz_core import charts, layer_charts
 from pages._ui import export, pickers, show
 from pages.look_inside._activation_stats import compare, layer, sources, strongest
 from pages.look_inside._activation_stats.view import Source, View
@@ -109,18 +109,18 @@ def chart(view: View, measure: str) -> Any:
     if measure == "all histograms":
         seen = view.source.stats.histograms
         seen = seen[seen["share"] >= _SEEN]
-        return charts.layer_heat(seen, layers=list(view.frame["layer"]), **looks)
+        return layer_charts.heat(seen, layers=list(view.frame["layer"]), **looks)
     if measure == "spread":
-        return charts.layer_course(view.frame, "std", log=True, **looks)
+        return layer_charts.course(view.frame, "std", log=True, **looks)
     if measure == "variance ratio":
-        return charts.layer_course(view.frame, "variance_ratio", log=True, **looks)
+        return layer_charts.course(view.frame, "variance_ratio", log=True, **looks)
     if measure == "dead and zero":
         tall = view.frame.melt("layer", ["dead_fraction", "zero_fraction"], "what", "share")
         words = {"dead_fraction": "dead channels", "zero_fraction": "zeros"}
-        return charts.layer_course(
+        return layer_charts.course(
             tall.assign(what=tall["what"].map(words)), "share", color="what", percent=True, **looks
         )
-    return charts.layer_spans(view.frame, **looks)
+    return layer_charts.spans(view.frame, **looks)
 
 
 def choose(view: View) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from featviz_core import charts
+from featviz_core import layer_charts
 from featviz_core.findings import Finding
 from featviz_core.techniques.gradient_flow import GradientFlow
 from pages._ui import export, menu, show
@@ -58,14 +58,14 @@ def bars(found: GradientFlow) -> None:
     )
     frame = labelled(found).rename(columns={"mean_abs": _MEAN, "max_abs": _MAX})
     title = "|gradient|, from the first layer (top) to the last"
-    chart = charts.parameter_bars(frame, [_MAX, _MEAN], log=log, title=title)
+    chart = layer_charts.parameter_bars(frame, [_MAX, _MEAN], log=log, title=title)
     scrolled(chart, len(frame), "Mean and largest absolute gradient of each parameter")
 
 
 def ratios(found: GradientFlow) -> None:
     """How large each gradient is for the weight that it is to change."""
     frame = labelled(found).rename(columns={"ratio": _RATIO})
-    chart = charts.parameter_bars(frame, [_RATIO], log=True, title="‖g‖/‖w‖")
+    chart = layer_charts.parameter_bars(frame, [_RATIO], log=True, title="‖g‖/‖w‖")
     scrolled(chart, len(frame), "Norm of each parameter's gradient relative to that of the parameter")
     st.caption("Times the learning rate, this is the share by which a step of plain SGD would change the parameter.")
 

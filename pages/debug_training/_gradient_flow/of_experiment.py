@@ -8,7 +8,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from featviz_core import charts
+from featviz_core import charts, layer_charts
 from featviz_core.techniques import gradient_flow as technique
 from featviz_core.techniques.gradient_flow import GradientHistory, HistoryStep
 from pages._ui import jobs, pickers, show
@@ -104,7 +104,7 @@ def heat_map(frame: pd.DataFrame, shown: str) -> None:
         st.info("There is nothing to draw: no value above zero.", icon=":material/info:")
         return
     domain = _UPDATES if value == "update_ratio" else (float(known.min()), float(known.max()))
-    chart = charts.over_steps(frame.rename(columns={"parameter": "name"}), value, title=shown, domain=domain)
+    chart = layer_charts.over_steps(frame.rename(columns={"parameter": "name"}), value, title=shown, domain=domain)
     flow.scrolled(chart, frame["parameter"].nunique(), f"{shown} of each parameter over the steps")
     st.caption("Empty: exactly zero, no gradient, or not finite.")
 

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
-from featviz_core import charts, run_charts
+from featviz_core import layer_charts, run_charts
 from featviz_core.runs import Run
 from featviz_core.runs.tags import GRADIENT, UPDATE
 from featviz_core.techniques.training_monitor import compare
@@ -83,7 +83,7 @@ def layers(runs: Sequence[Run]) -> None:
     steps = np.unique(frame["step"])
     apart = int(np.median(np.diff(steps))) if len(steps) > 1 else 1
     domain = _UPDATES if start == UPDATE else (float(known.min()), float(known.max()))
-    chart = charts.over_steps(frame, "value", title=shown, domain=domain, apart=apart)
+    chart = layer_charts.over_steps(frame, "value", title=shown, domain=domain, apart=apart)
     with st.container(height=640 if frame["name"].nunique() > _MOST_ROWS else "content", border=False):
         st.altair_chart(chart, width="stretch", alt=f"{shown} of each parameter over the steps")
     st.caption(

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from featviz_core import charts
+from featviz_core import charts, layer_charts
 from featviz_core.demo.models import DEMO_MODELS
 from featviz_core.images import Picture
 from featviz_core.techniques import activation_stats as technique
@@ -140,7 +140,7 @@ def draw(view: View) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown("**Standard deviation** :gray[(log scale)]")
-        chart = charts.layer_course(tall, "std", names=short, chosen=view.address, color="of", log=True)
+        chart = layer_charts.course(tall, "std", names=short, chosen=view.address, color="of", log=True)
         st.altair_chart(chart, alt="The standard deviation of each layer, of both")
     with right:
         st.markdown(f"**Histogram** of `{view.address}`")

@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from featviz_core import charts, drawing
+from featviz_core import charts, drawing, layer_charts
 from featviz_core.catalog import abouts
 from featviz_core.errors import ModelError
 from featviz_core.techniques import attention_maps as technique
@@ -174,7 +174,7 @@ def numbers(view: View) -> None:
     st.caption(_MEASURES[measure])
     order = [layer.address for layer in view.overview.layers]
     short = _short(order)
-    chart = charts.over_depth(frame, measure, order=order, names=short, chosen=view.layer.address)
+    chart = layer_charts.over_depth(frame, measure, order=order, names=short, chosen=view.layer.address)
 
     def choose() -> None:
         points = st.session_state["depth chart"]["selection"][charts.SELECTION]
