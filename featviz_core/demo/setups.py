@@ -48,7 +48,7 @@ def loaders(data: str = "shapes") -> _Loaders:
 
 # Rates that each network trains well with.
 _RATES = {
-    "sgd": {"plain": 0.05, "cnn": 0.05, "residual": 0.05, "vit": 0.03, "tuned": 0.01},
+    "sgd": {"plain": 0.02, "cnn": 0.05, "residual": 0.05, "vit": 0.03, "tuned": 0.01},
     "adamw": {"plain": 2e-3, "cnn": 3e-3, "residual": 3e-3, "vit": 2e-3, "tuned": 3e-4},
     "rmsprop": {"plain": 1e-3, "cnn": 1e-3, "residual": 1e-3, "vit": 5e-4, "tuned": 1e-4},
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -19,19 +19,30 @@ _OUTLINES = tuple(SHAPES.values())
 _TURN = 0.35  # radians to either side
 
 
-class SmallShapes(Dataset[tuple[Tensor, int]]):
-    """`count` pictures of a split: `(image (3, 32, 32), label)`, the image being what `transform` makes of floats in
-    [0, 1]. Eight neighbouring pictures hold each class once."""
+class DrawnPictures(Dataset[tuple[Tensor, int]]):
+    """Drawn pictures `(image (3, 32, 32), label)`, the image being what `transform` makes of floats in [0, 1]."""
 
-    def __init__(self, split: Split, count: int, transform: Callable[[Tensor], Tensor]) -> None:
-        self.images, self.labels = pictures(split, count)
-        self.classes, self.transform = list(CLASS_NAMES), transform
+    def __init__(
+        self,
+        drawn: tuple[Tensor, tuple[int, ...]],
+        classes: Sequence[str],
+        transform: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.images, self.labels = drawn
+        self.classes, self.transform = list(classes), transform
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.transform(self.images[index]), self.labels[index]
+
+
+class SmallShapes(DrawnPictures):
+    """`count` pictures of a split. Eight neighbouring pictures hold each class once."""
+
+    def __init__(self, split: Split, count: int, transform: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(pictures(split, count), CLASS_NAMES, transform)
 
 
 @lru_cache(maxsize=4)

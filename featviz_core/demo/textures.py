@@ -8,10 +8,9 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from featviz_core.demo.shapes import SPLITS, Split
-from featviz_core.demo.small_shapes import SIDE
+from featviz_core.demo.small_shapes import SIDE, DrawnPictures
 
 _Rows = np.ndarray
 _DOWN, _ACROSS = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
@@ -58,19 +57,11 @@ TEXTURES: dict[str, Callable[[float, float, np.random.Generator], _Rows]] = {
 TEXTURE_NAMES = tuple(TEXTURES)
 
 
-class Textures(Dataset[tuple[Tensor, int]]):
-    """`count` pictures of a split: `(image (3, 32, 32), label)`, the image being what `transform` makes of floats in
-    [0, 1]. Six neighbouring pictures hold each class once."""
+class Textures(DrawnPictures):
+    """`count` pictures of a split. Six neighbouring pictures hold each class once."""
 
     def __init__(self, split: Split, count: int, transform: Callable[[Tensor], Tensor]) -> None:
-        self.images, self.labels = textures(split, count)
-        self.classes, self.transform = list(TEXTURE_NAMES), transform
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(self.images[index]), self.labels[index]
+        super().__init__(textures(split, count), TEXTURE_NAMES, transform)
 
 
 @lru_cache(maxsize=4)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,24 @@ def _set(experiment: Experiment, **settings: Any) -> Experiment:
     for group in experiment.optimizer.param_groups:
         group.update({name: value for name, value in settings.items() if name in group})
     return experiment
+
+
+def _stepping(experiment: Experiment, *order: str) -> Experiment:
+    """A training step whose parts come in this order, after the loss was reckoned."""
+
+    def step(experiment: Experiment, images: Tensor, targets: Any) -> Tensor:
+        loss: Tensor = experiment.loss_fn(experiment.logits(experiment.model(images)), targets)
+        parts: dict[str, Callable[[], object]] = {
+            "zero_grad": experiment.optimizer.zero_grad,
+            "backward": loss.backward,
+            "clip": partial(nn.utils.clip_grad_norm_, experiment.model.parameters(), 1e-4),
+            "step": experiment.optimizer.step,
+        }
+        for part in order:
+            parts[part]()
+        return loss
+
+    return replace(experiment, train_step=step)
 
 
 # Learning rate and other settings
@@ -76,57 +95,25 @@ def uphill(experiment: Experiment) -> Experiment:
 @fault("Gradients of old steps are never cleared.", "optimizer.gradients")
 def no_zero_grad(experiment: Experiment) -> Experiment:
     """A training step without `optimizer.zero_grad()`."""
-
-    def step(experiment: Experiment, images: Tensor, targets: Any) -> Tensor:
-        loss = experiment.loss_fn(experiment.logits(experiment.model(images)), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        experiment.optimizer.step()
-        return loss
-
-    return replace(experiment, train_step=step)
+    return _stepping(experiment, "backward", "step")
 
 
 @fault("Gradients are cleared between backward and the step.", "optimizer.gradients")
 def cleared_too_late(experiment: Experiment) -> Experiment:
     """The step finds nothing."""
-
-    def step(experiment: Experiment, images: Tensor, targets: Any) -> Tensor:
-        loss = experiment.loss_fn(experiment.logits(experiment.model(images)), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        experiment.optimizer.zero_grad()
-        experiment.optimizer.step()
-        return loss
-
-    return replace(experiment, train_step=step)
+    return _stepping(experiment, "backward", "zero_grad", "step")
 
 
 @fault("The step comes before backward.", "optimizer.gradients")
 def step_before_backward(experiment: Experiment) -> Experiment:
     """Gradients are cleared before anybody used them."""
-
-    def step(experiment: Experiment, images: Tensor, targets: Any) -> Tensor:
-        experiment.optimizer.zero_grad()
-        loss = experiment.loss_fn(experiment.logits(experiment.model(images)), targets)
-        experiment.optimizer.step()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    return replace(experiment, train_step=step)
+    return _stepping(experiment, "zero_grad", "step", "backward")
 
 
 @fault("Gradients are clipped to next to nothing.", "optimizer.gradients")
 def clipped_to_nothing(experiment: Experiment) -> Experiment:
     """A norm of 0.0001."""
-
-    def step(experiment: Experiment, images: Tensor, targets: Any) -> Tensor:
-        experiment.optimizer.zero_grad()
-        loss = experiment.loss_fn(experiment.logits(experiment.model(images)), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(experiment.model.parameters(), 1e-4)
-        experiment.optimizer.step()
-        return loss
-
-    return replace(experiment, train_step=step)
+    return _stepping(experiment, "zero_grad", "backward", "clip", "step")
 
 
 # Updates
@@ -159,14 +146,7 @@ def _holding(experiment: Experiment, parameters: Iterable[Tensor]) -> Experiment
 @fault("Nobody calls the optimiser's step.", "optimizer.updates")
 def no_optimizer_step(experiment: Experiment) -> Experiment:
     """Gradients are computed and thrown away."""
-
-    def step(experiment: Experiment, images: Tensor, targets: Any) -> Tensor:
-        experiment.optimizer.zero_grad()
-        loss = experiment.loss_fn(experiment.logits(experiment.model(images)), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    return replace(experiment, train_step=step)
+    return _stepping(experiment, "zero_grad", "backward")
 
 
 # Schedules
