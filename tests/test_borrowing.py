@@ -134,6 +134,7 @@ def test_an_owners_graph_survives_a_visit():
     with borrowed(module) as same:
         same(pictures(2))
     loss.backward()
+    assert all((parameter.grad is not None) == parameter.requires_grad for parameter in module.parameters())
 
 
 def test_the_fixture_that_looks_for_traces_finds_them(model_untouched):

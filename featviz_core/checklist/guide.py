@@ -174,7 +174,7 @@ GUIDES: dict[str, Guide] = {
         _FLOW,
     ),
     "optimizer.learning_rate": Guide(
-        "Each step changes a weight matrix by about a thousandth of its size: ‖Δw‖/‖w‖ of roughly 1e-4 to 1e-1. The "
+        "Each step changes a weight matrix by about a thousandth of its size: ‖Δw‖/‖w‖ of roughly 1e-4 to 2e-1. The "
         "loss falls from step to step, apart from noise.",
         "Too high: the loss jumps, or becomes NaN. Too low: everything is right and nothing happens.",
         (

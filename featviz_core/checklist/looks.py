@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
 from featviz_core.checklist.probe import Broken, Probe, once
 from featviz_core.checklist.report import Verdict
 from featviz_core.errors import FeatVizError
+from featviz_core.experiment_file import short
 from featviz_core.findings import Finding
 from featviz_core.techniques.activation_stats.of_experiment import experiment_activations
 from featviz_core.techniques.activation_stats.result import ActivationStats
@@ -25,18 +26,31 @@ _PROVEN = {
     *("output.alone_differs", "output.softmax_applied", "output.shape", "output.classes", "activation.nan"),
 }
 _STEPS = 8
+T = TypeVar("T")
+
+
+def _attempt(probe: Probe, items: Collection[str], name: str, look: Callable[[], T]) -> T | None:
+    """What the look sees; None where it raises, which the evidence of `items` then says: they were judged without."""
+    try:
+        return look()
+    except Exception as error:  # noqa: BLE001 - user code runs in it
+        probe.unseen |= dict.fromkeys(items, f"{name} could not be made: {short(error)}")
+        return None
 
 
 @once
 def data_seen(probe: Probe) -> DataCheck | None:
-    """The data check of the first batches; None where it cannot be made, which earlier checks tell."""
+    """The data check of the first batches; None where it cannot be made."""
     experiment = probe.fresh()
     try:
         classes = probe.classes
     except Broken:  # told where the model is asked
         classes = None
-    try:
-        return check_dataloader(
+    return _attempt(
+        probe,
+        ("data.range", "data.labels", "training.fit"),
+        "The data check",
+        lambda: check_dataloader(
             experiment.train_loader,
             num_batches=probe.size.labels,
             validation=experiment.val_loader,
@@ -45,9 +59,8 @@ def data_seen(probe: Probe) -> DataCheck | None:
             unpack=experiment.unpack,
             normalization=experiment.normalization,
             clean_train=experiment.clean_train,
-        )
-    except Exception:  # noqa: BLE001 - user code, which the exact checks have run before
-        return None
+        ),
+    )
 
 
 @once
@@ -62,19 +75,24 @@ def augmentation_seen(probe: Probe) -> AugmentationCheck | FeatVizError:
 @once
 def output_findings(probe: Probe) -> tuple[Finding, ...]:
     """What the output check finds; nothing where it cannot be made."""
-    try:
-        return check_experiment_output(probe.make, batches=2, device=probe.device).output.findings
-    except Exception:  # noqa: BLE001 - as above
-        return ()
+    seen = _attempt(
+        probe,
+        ("model.output_shape",),
+        "The output check",
+        lambda: check_experiment_output(probe.make, batches=2, device=probe.device),
+    )
+    return () if seen is None else seen.output.findings
 
 
 @once
 def activation_stats_seen(probe: Probe) -> ActivationStats | None:
     """The layers of the fresh model on training pictures; None where they cannot be watched."""
-    try:
-        return experiment_activations(probe.make, split="train", batches=2, device=probe.device)
-    except Exception:  # noqa: BLE001 - as above
-        return None
+    return _attempt(
+        probe,
+        ("model.init",),
+        "Activation statistics",
+        lambda: experiment_activations(probe.make, split="train", batches=2, device=probe.device),
+    )
 
 
 def activation_findings(probe: Probe) -> tuple[Finding, ...]:

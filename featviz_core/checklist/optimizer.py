@@ -1,4 +1,4 @@
-"""Optimiser: learning rate, gradients, parameters update."""
+"""Optimiser: gradients at each step, parameters update; the learning rate has a module of its own."""
 
 from __future__ import annotations
 
@@ -7,23 +7,13 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from featviz_core.checklist.exhibits import Bars, Curves, Exhibit, Table, Trial, measured
-from featviz_core.checklist.looks import history_seen
-from featviz_core.checklist.probe import Broken, Check, Probe
+import torch
+
+from featviz_core.checklist.exhibits import Table, measured
+from featviz_core.checklist.learning_rate import learning_rate
+from featviz_core.checklist.probe import Broken, Check, Probe, evidence_on
 from featviz_core.checklist.report import Verdict
-from featviz_core.checklist.trainings import (
-    Change,
-    by_heart,
-    learned,
-    own,
-    practice,
-    rate_times,
-    setting,
-    standard_loop,
-    trails,
-    tried,
-    twin,
-)
+from featviz_core.checklist.trainings import practice, standard_loop, tried
 from featviz_core.ledger import ledger
 from featviz_core.watch import Watch
 
@@ -32,162 +22,11 @@ _SOME = 1e-5  # of the largest gradient's norm: less is nothing
 _NAMED = 8
 
 
-def learning_rate(probe: Probe) -> Verdict:
-    """Steps have a size from which training works: as good as another rate and as a reference optimiser.
-
-    Where training trails its twin, the rate is divided and multiplied by ten, and the other settings are put back.
-    """
-    groups = [
-        {name: group[name] for name in _SETTINGS if name in group} for group in probe.experiment.optimizer.param_groups
-    ]
-    evidence: dict[str, Any] = {"settings": groups[0] if len(groups) == 1 else groups}
-    sizes = _update_sizes(probe)
-    exhibits: tuple[Exhibit, ...] = (
-        (Bars("Update ‖Δw‖/‖w‖ of each weight", sizes, _USUAL_UPDATE, log=True),) if sizes else ()
-    )
-    if sizes:
-        middle = sorted(sizes.values())[len(sizes) // 2]
-        evidence["update ‖Δw‖/‖w‖, middle of all weights"] = measured(middle, _USUAL_UPDATE)
-    if all(group.get("lr", 1) == 0 for group in probe.fresh_woken.optimizer.param_groups):
-        what = "The learning rate is zero."
-        return Verdict("optimizer.learning_rate", "fail", what, "proven", evidence, "Give the optimiser a rate.")
-    shown = (Curves("Loss", {"as it is": own(probe).losses, "reference": twin(probe).losses}), *exhibits)
-    if (verdict := _by_heart(probe, evidence, shown)) is not None:
-        return verdict
-    if not trails(probe):
-        what = "Training gets as far as with the reference optimiser."
-        if not twin(probe).train.certain and twin(probe).train.pictures >= _ENOUGH:
-            what = "Nothing can be said of the rate: with the reference optimiser nothing is learned either."
-            return Verdict("optimizer.learning_rate", "not_run", what, None, evidence)
-        return Verdict("optimizer.learning_rate", "pass", what, "statistical", evidence, exhibits=shown)
-    return _named(probe, evidence, shown)
-
-
-_SETTINGS = ("lr", "momentum", "betas", "weight_decay")
-_USUAL_UPDATE = (1e-4, 1e-1)
-_ENOUGH = 100  # pictures, below which an accuracy says little
-_LITTLE = 0.3  # of what the twin learned
-# What is tried where training trails, in this order: name, what changes, how.
-_CULPRITS: tuple[tuple[str, str, Change, str], ...] = (
-    ("the standard loop", "the standard training step", standard_loop, "loop"),
-    ("a tenth of the rate", "lr / 10", rate_times(0.1), "high"),
-    ("a hundredth of the rate", "lr / 100", rate_times(0.01), "high"),
-    ("ten times the rate", "lr * 10", rate_times(10.0), "low"),
-    ("a hundred times the rate", "lr * 100", rate_times(100.0), "low"),
-    ("no weight decay", "weight_decay=0", setting("weight_decay", 0.0), "decay"),
-    ("the usual momentum", "momentum=0.9", setting("momentum", 0.9), "momentum"),
-)
-_WORDS = {
-    "loop": (
-        "Your training step learns much less than the standard one.",
-        "Compare it with the standard step line by line.",
-    ),
-    "high": (
-        "The learning rate is too high.",
-        "Divide it by ten, or look for the best one with the range test of the training monitor.",
-    ),
-    "low": (
-        "The learning rate is too low.",
-        "Multiply it by ten, or look for the best one with the range test of the training monitor.",
-    ),
-    "decay": ("Weight decay pulls the weights to zero faster than they learn.", "Use 1e-4 with SGD, 1e-2 with AdamW."),
-    "momentum": ("The momentum is too high: steps of long ago still count.", "Use 0.9."),
-    "": (
-        "The optimiser's settings learn much less than AdamW at 1e-3.",
-        "Start from the reference: `torch.optim.AdamW(model.parameters(), lr=1e-3)`.",
-    ),
-}
-
-
-_NEARLY = 0.8  # of the one batch
-
-
-def _by_heart(probe: Probe, evidence: dict[str, Any], shown: tuple[Exhibit, ...]) -> Verdict | None:
-    """One batch that cannot be learned by heart, and can with another rate, all else equal."""
-    before = learned(probe)
-    if before.known or not before.accuracy < _NEARLY:
-        return None
-    trials: list[Trial] = []
-    for name, changed, change, kind in _CULPRITS:
-        if kind not in ("high", "low"):
-            continue
-        after = by_heart(probe, change)
-        trials.append(Trial(name, changed, "accuracy on one batch", before.accuracy, after.accuracy, after.known))
-        if after.known:
-            what, do = _WORDS[kind]
-            return Verdict(
-                "optimizer.learning_rate",
-                "fail",
-                f"{what} One batch cannot be learned by heart with it.",
-                "statistical",
-                evidence,
-                do,
-                trials=tuple(trials),
-                exhibits=shown,
-                fix='for group in optimizer.param_groups:\n    group["lr"] ' + ("/= 10" if kind == "high" else "*= 10"),
-            )
-    return None
-
-
-def _named(probe: Probe, evidence: dict[str, Any], shown: tuple[Exhibit, ...]) -> Verdict:
-    """Which change brings the learning back, tried one by one until one does."""
-    trials: list[Trial] = []
-    culprit = ""
-    for name, changed, change, kind in _CULPRITS:
-        if not _worth_trying(probe, kind):
-            continue
-        after = practice(probe, change)
-        trials.append(tried(probe, name, changed, after))
-        if trials[-1].helped:
-            culprit = kind
-            break
-    trials.append(tried(probe, "the reference", "AdamW, lr=0.001, the standard step", twin(probe)))
-    what, do = _WORDS[culprit]
-    severe = own(probe).gain < _LITTLE * twin(probe).gain
-    fix = "optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)"
-    return Verdict(
-        "optimizer.learning_rate",
-        "fail" if severe else "warn",
-        what,
-        "statistical",
-        evidence
-        | {
-            "learned, of what the reference learned": measured(
-                round(own(probe).gain / twin(probe).gain, 3), (0.5, None)
-            )
-        },
-        do,
-        trials=tuple(trials),
-        exhibits=shown,
-        fix=fix,
-    )
-
-
-def _worth_trying(probe: Probe, kind: str) -> bool:
-    groups = probe.experiment.optimizer.param_groups
-    if kind == "loop":
-        return probe.experiment.train_step is not None or probe.experiment.train_epoch is not None
-    if kind == "decay":
-        return any(group.get("weight_decay", 0) > 0 for group in groups)
-    return kind != "momentum" or any(group.get("momentum", 0) > 0.95 for group in groups)
-
-
-def _update_sizes(probe: Probe) -> dict[str, float]:
-    """‖Δw‖/‖w‖ of each weight with two or more axes, the middle of the first steps."""
-    seen = history_seen(probe)
-    if seen is None:
-        return {}
-    frame = seen.frame()
-    frame = frame[frame["parameter"].str.endswith("weight") & frame["update_ratio"].notna()]
-    middle = frame.groupby("parameter", sort=False)["update_ratio"].median()
-    return {str(name): float(value) for name, value in middle.items() if value > 0}
-
-
 def gradients(probe: Probe) -> Verdict:
     """Each step gets gradients of its own, and every parameter that takes part gets one that is not zero."""
     watch = _watched(probe, "optimizer.gradients")
     trainable = watch.trainable
-    evidence = {"steps": watch.steps, "trainable parameters": len(trainable)}
+    evidence: dict[str, Any] = {"steps": watch.steps, "trainable parameters": len(trainable)}
     # Only what the optimiser holds: its `zero_grad` cannot clear the others.
     old = {
         name: record.leftover for name, record in trainable.items() if record.held and record.leftover > _MOST_LEFTOVER
@@ -204,7 +43,10 @@ def gradients(probe: Probe) -> Verdict:
         )
     if (verdict := _lost(probe, watch, evidence)) is not None:
         return verdict
-    cut = [name for name, record in trainable.items() if record.called and not record.gradients]
+    without = [name for name, record in trainable.items() if record.called and not record.gradients]
+    cut = _that_matter(probe, without) if without else []
+    if len(cut) < len(without):
+        evidence["not used for the scores"] = [name for name in without if name not in cut][:_NAMED]
     if cut:
         return Verdict(
             "optimizer.gradients",
@@ -227,6 +69,29 @@ def gradients(probe: Probe) -> Verdict:
             "gate), a weight of zero, or a score that the loss ignores. Activation statistics show where.",
         )
     return Verdict("optimizer.gradients", "pass", "Each step gets this step's gradients.", "proven", evidence)
+
+
+def _that_matter(probe: Probe, names: Collection[str]) -> list[str]:
+    """Those of the parameters on which the scores depend: a head that nobody uses gets no gradient, and needs none.
+
+    All weights are moved a little first: behind a head that starts at zero nothing would matter.
+    """
+    experiment = probe.fresh()
+    experiment.model.eval()
+    parameters = dict(experiment.model.named_parameters())
+    images = probe.pair[0][:2]
+    found = []
+    with evidence_on("model.output_shape", "The model"), torch.no_grad():
+        for parameter in parameters.values():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+        before = experiment.logits(experiment.model(images))
+        for name in names:
+            old = parameters[name].clone()
+            parameters[name].add_(1)
+            if not torch.equal(before, experiment.logits(experiment.model(images))):
+                found.append(name)
+            parameters[name].copy_(old)
+    return found
 
 
 _TINY, _REDUCED = 1e-3, 100  # the norm that a step finds, and how much more had come in, where it was clipped away

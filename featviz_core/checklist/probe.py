@@ -84,6 +84,8 @@ class Probe:
         self.make, self.device, self._seed = make_experiment, device, seed
         self.size = SIZES[budget]
         self.known: dict[object, Any] = {}
+        self.unseen: dict[str, str] = {}
+        """By item, which look at the experiment could not be made, and why."""
 
     def fresh(self) -> Experiment:
         """A new experiment, equal to every other."""

@@ -20,6 +20,7 @@ GRADES: dict[str, str] = {
     "statistical": "outside of what healthy training runs give",
     "heuristic": "a rule of thumb",
 }
+NOT_ASKED = "Not asked for."
 JUDGED: dict[str, str] = {"pass": "right", "warn": "doubtful", "fail": "wrong"}
 
 

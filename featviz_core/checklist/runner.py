@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from featviz_core.checklist import data, loss, model, optimizer, training
 from featviz_core.checklist.items import EXPLAINS, ITEMS
 from featviz_core.checklist.probe import SIZES, Broken, Budget, Check, Probe
-from featviz_core.checklist.report import ChecklistReport, Verdict, explained
+from featviz_core.checklist.report import NOT_ASKED, ChecklistReport, Verdict, explained
 from featviz_core.devices import check_device
 from featviz_core.errors import ExperimentError
 from featviz_core.experiment import Factory
@@ -52,7 +53,7 @@ def run_checklist(
     _check_names(items, budget)
     check_device(device)
     wanted = [item for item in (*_EXACT, *_TRAINED) if items is None or item in items]
-    verdicts = {item: Verdict(item, "not_run", "Not asked for.") for item in ITEMS}
+    verdicts = {item: Verdict(item, "not_run", NOT_ASKED) for item in ITEMS}
     started = time.perf_counter()
     with at_home(make_experiment):
         probe = Probe(make_experiment, device=device, budget=budget, seed=seed)
@@ -88,7 +89,9 @@ def _judge(item: str, probe: Probe, verdicts: dict[str, Verdict]) -> None:
         verdicts[item] = Verdict(item, "not_run", what, explained_by=causes[0])
         return
     try:
-        verdicts[item] = CHECKS[item](probe)
+        verdict = CHECKS[item](probe)
+        missing = {"not looked at": probe.unseen[item]} if item in probe.unseen else {}
+        verdicts[item] = replace(verdict, evidence={**verdict.evidence, **missing})
     except Broken as broken:
         if broken.item != item:
             what = f"Could not run: {ITEMS[broken.item].title} comes first."

@@ -104,13 +104,18 @@ def folder_of(key: Hashable) -> Path | None:
     return Path(job.folder.name) if job is not None and job.folder is not None else None
 
 
-def running(kind: str) -> Hashable:
+def running(*kind: Hashable) -> Hashable:
     """The key, a tuple that begins with `kind`, of the work that runs for this session, or is in the address, where
     it stands from then on; None where there is none."""
     ids: dict[Hashable, str] = st.session_state.setdefault("jobs", {})
     for job_id in (st.query_params.get(_PARAMETER, ""), *ids.values()):
         job = _jobs.get(job_id)
-        if job is not None and isinstance(job.key, tuple) and job.key[0] == kind and job.key not in _answers():
+        if (
+            job is not None
+            and isinstance(job.key, tuple)
+            and job.key[: len(kind)] == kind
+            and job.key not in _answers()
+        ):
             st.query_params[_PARAMETER] = job.id
             return job.key
     return None

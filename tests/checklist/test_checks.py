@@ -274,6 +274,47 @@ def test_frozen_by_detaching_is_told_from_frozen_on_purpose():
     assert report["optimizer.gradients"].evidence["without gradient"] == ["trunk.weight", "trunk.bias"]
 
 
+def test_a_head_that_runs_and_is_not_used_needs_no_gradient():
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.other = nn.Linear(192, CLASSES), nn.Linear(192, 5)
+
+        def forward(self, x):
+            self.kept = self.other(x.flatten(1))
+            return self.head(x.flatten(1))
+
+    verdict = run(lambda: experiment(model=TwoHeads()), items=["optimizer.gradients"])["optimizer.gradients"]
+    assert verdict.status == "pass"
+    assert verdict.evidence["not used for the scores"] == ["other.weight", "other.bias"]
+
+
+def test_a_trunk_that_is_cut_off_is_found_behind_a_head_that_starts_at_zero():
+    class Cut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.head = nn.Linear(192, 4), nn.Linear(4, CLASSES)
+            nn.init.zeros_(self.head.weight)
+
+        def forward(self, x):
+            return self.head(self.trunk(x.flatten(1)).detach())
+
+    verdict = run(lambda: experiment(model=Cut()), items=["optimizer.gradients"])["optimizer.gradients"]
+    assert verdict.evidence["without gradient"] == ["trunk.weight", "trunk.bias"]
+
+
+def test_a_look_that_cannot_be_made_is_said_on_the_items_judged_without_it(monkeypatch):
+    from featviz_core.checklist import looks
+
+    def breaks(*_, **__):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(looks, "check_dataloader", breaks)
+    report = run(items=["data.range", "model.output_shape"])
+    assert "The data check could not be made: RuntimeError: no luck" in report["data.range"].evidence["not looked at"]
+    assert "not looked at" not in report["model.output_shape"].evidence
+
+
 def test_a_parameter_held_twice():
     def make():
         model = net()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,16 @@ from pages._ui import cached, jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120  # seconds a run may take on a busy machine
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> Iterator[None]:
+    """No work that a test leaves behind is taken for the next one's."""
+    yield
+    with jobs._guard:
+        for job in jobs._jobs.values():
+            job.let_go()
+        jobs._jobs.clear()
 
 
 @pytest.fixture

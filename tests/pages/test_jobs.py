@@ -136,6 +136,8 @@ def test_jobs_that_nobody_looks_at_end(monkeypatch, tmp_path):
     app.button[0].click().run()
     job = until(lambda: next(iter(jobs._jobs.values()), None), "the start")
     until(lambda: job.done and not jobs._jobs, "the end")
+    assert job.result is None
+    assert job.process.wait(timeout=PATIENCE) != 0  # it was ended, it did not finish
 
 
 # On a page

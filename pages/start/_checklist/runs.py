@@ -28,8 +28,7 @@ def begin(subject: Subject, items: Collection[str] | None = None) -> None:
 
 def working(subject: Subject) -> Hashable:
     """The key of the run that goes on for this subject; None where there is none."""
-    key = jobs.running(_KIND)
-    return key if isinstance(key, tuple) and key[1] == subject.key else None
+    return jobs.running(_KIND, subject.key)
 
 
 def report_of(subject: Subject) -> ChecklistReport | None:

@@ -7,7 +7,7 @@ import streamlit as st
 from featviz_core.checklist.guide import GUIDES, STAGE_REASONS, START
 from featviz_core.checklist.items import ITEMS, STAGES, Item
 from featviz_core.checklist.recheck import depending
-from featviz_core.checklist.report import GRADES, JUDGED, ChecklistReport, Judgement, Verdict, evidence_rows
+from featviz_core.checklist.report import GRADES, JUDGED, NOT_ASKED, ChecklistReport, Judgement, Verdict, evidence_rows
 from pages._ui import menu
 from pages.start._checklist import exhibits, runs
 from pages.start._checklist.subjects import Subject
@@ -63,7 +63,7 @@ def by_hand() -> None:
 
 
 def _title(item: Item, verdict: Verdict | None) -> str:
-    if verdict is None:
+    if verdict is None or verdict.summary == NOT_ASKED:
         return f"{ICONS['not_run']} **{item.title}** :gray[{item.question}]"
     because = f" :gray[Explained by {ITEMS[verdict.explained_by].title}.]" if verdict.explained_by else ""
     harmless = " :gray-badge[harmless here]" if verdict.harmless else ""
