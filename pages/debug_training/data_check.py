@@ -45,8 +45,9 @@ def controls(source: Source) -> tuple[int | None, bool]:
             key="judged",
             bind="query-params",
             disabled=not sources.can_be_judged(source),
-            help="Lists pictures whose label the model's features speak against: the experiment's own model, or for "
-            "class folders the one in the sidebar (not an experiment's). It should be trained on such pictures.",
+            help="Lists pictures whose label the model's features speak against: of an experiment its own model, "
+            "or copies of it that learn from half of the pictures first (up to four minutes); for class folders the "
+            "model in the sidebar, which should be trained on such pictures (not an experiment's).",
         )
     return _AMOUNTS[amount], judged and sources.can_be_judged(source)
 

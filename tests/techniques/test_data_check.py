@@ -189,6 +189,15 @@ FAULTS = {
             validation=loader(torch.cat([V, (X[:9] * 0.9 + 0.01 * torch.randn(9, 3, 24, 24)).clamp(0, 1)]), labels(89)),
         ),
     ),
+    "leak, mirrored": (
+        "leak.mirrored",
+        lambda: check(
+            loader(X, Y),
+            validation=loader(
+                torch.cat([V, (X[:9].flip(3) + 0.01 * torch.randn(9, 3, 24, 24)).clamp(0, 1)]), labels(89)
+            ),
+        ),
+    ),
     "overlapping subsets": (
         "leak.exact",
         lambda: check(DataLoader(Subset(DATA, range(100))), validation=DataLoader(Subset(DATA, range(90, N)))),

@@ -16,9 +16,15 @@ from torch.utils.data import DataLoader, TensorDataset
 import featviz_core as fv
 from featviz_core.techniques.data_check import duplicates, normalizations
 from featviz_core.techniques.data_check.collect import collect, merged
-from featviz_core.techniques.data_check.disagreement import Features, disagreements, out_of_fold
+from featviz_core.techniques.data_check.disagreement import Features, Table, disagreements, out_of_fold
 from featviz_core.techniques.data_check.order import same_neighbours
-from featviz_core.techniques.data_check.pictures import channels_first, measure, perceptual_hash, thumbnail
+from featviz_core.techniques.data_check.pictures import (
+    channels_first,
+    measure,
+    mirrored_hash,
+    perceptual_hash,
+    thumbnail,
+)
 from featviz_core.techniques.data_check.targets import read_targets
 from tests.loaders import CLASSES, codes, labels, loader, normal, scenes
 
@@ -201,6 +207,12 @@ def test_near_duplicates_are_those_of_all_pairs():
     assert len(found) > 0.8 * len(pairs)
 
 
+def test_the_hash_of_a_mirror_image_follows_from_that_of_the_picture():
+    grids = np.random.default_rng(0).normal(size=(20, 32, 32))
+    assert (mirrored_hash(perceptual_hash(grids)) == perceptual_hash(grids[:, :, ::-1])).all()
+    assert (mirrored_hash(perceptual_hash(grids)) != perceptual_hash(grids)).all()
+
+
 def _bits(number):
     return bin(int(number)).count("1")
 
@@ -259,9 +271,14 @@ def seen_of(given_labels):
     return collect("train", source, tuple, num_batches=None, tell=lambda _: None, also=lambda *_: None)
 
 
+def table(features, labels):
+    """Features of one model."""
+    return Table(features, labels, np.zeros(len(labels), int))
+
+
 def test_wrong_labels_are_those_doubted():
     features, given_labels, wrong = blobs(400)
-    odds, findings = disagreements(features, given_labels, seen_of(given_labels), ["ant", "bee"])
+    odds, findings = disagreements(table(features, given_labels), seen_of(given_labels), ["ant", "bee"])
     assert {odd.position for odd in odds} == set(wrong.tolist())
     assert [finding.code for finding in findings] == ["labels.disagreement"]
     assert [odd.value for odd in odds] == sorted(odd.value for odd in odds)
@@ -272,7 +289,7 @@ def test_wrong_labels_are_those_doubted():
 
 def test_probabilities_out_of_fold_are_those_of_gaussian_classes():
     features, given_labels, _ = blobs(200)
-    chance = out_of_fold(features, given_labels)
+    chance = out_of_fold(features, given_labels, np.zeros(200, int))
     assert np.allclose(chance.sum(1), 1)
     # The first picture of each class is in the first fold: told again from the other four, by the definition.
     fold = np.zeros(200, int)
@@ -295,18 +312,18 @@ def test_many_features_are_reduced_to_the_directions_in_which_they_vary():
     features, given_labels, wrong = blobs(400)
     rng = np.random.default_rng(1)
     wide = features @ np.linalg.qr(rng.normal(size=(300, 12)))[0].T + rng.normal(0, 0.1, (400, 300))
-    odds, _ = disagreements(wide.astype(np.float32), given_labels, seen_of(given_labels), [])
+    odds, _ = disagreements(table(wide.astype(np.float32), given_labels), seen_of(given_labels), [])
     assert {odd.position for odd in odds} == set(wrong.tolist())
 
 
 def test_features_that_tell_nothing_accuse_nobody():
     rng = np.random.default_rng(0)
     features, given_labels = rng.normal(size=(200, 6)).astype(np.float32), np.arange(200) % 4
-    odds, findings = disagreements(features, given_labels, seen_of(given_labels), [])
+    odds, findings = disagreements(table(features, given_labels), seen_of(given_labels), [])
     assert odds == []
     assert [finding.code for finding in findings] == ["labels.separable"]
     one_class = np.zeros(50, np.int64)
-    assert disagreements(np.zeros((50, 3), np.float32), one_class, seen_of(one_class), []) == ([], [])
+    assert disagreements(table(np.zeros((50, 3), np.float32), one_class), seen_of(one_class), []) == ([], [])
 
 
 def test_features_are_what_goes_into_the_head(model_untouched):
@@ -317,7 +334,7 @@ def test_features_are_what_goes_into_the_head(model_untouched):
         for start in range(0, 150, 40):
             features.see(images[start : start + 40], np.zeros(len(images[start : start + 40]), np.int64))
         features.finish()
-    rows, _ = features.table()
+    rows = features.table().rows
     with torch.no_grad():
         expected = model.eval()[:4](images)
     assert np.allclose(rows, expected, atol=1e-6)

@@ -14,6 +14,7 @@ import featviz_core as fv
 from featviz_core.demo.experiments import DEMO_EXPERIMENTS
 from featviz_core.demo.faults import with_fault
 from featviz_core.errors import ExperimentError, ModelError
+from featviz_core.techniques.data_check import apprentices
 from featviz_core.techniques.data_check.examples import preview
 from featviz_core.techniques.data_check.result import SUSPECT_KINDS
 from tests.loaders import CLASSES, Noisy, codes, labels, loader, scenes
@@ -163,3 +164,50 @@ def test_files_and_entries_behind_concatenated_and_wrapped_sets():
 def test_preview(shapes_cnn):
     picture = preview(shapes_cnn, torch.zeros(1, 3, 128, 128).uniform_(-2, 2))
     assert (213, 94, 0) in {colour for _, colour in picture.getcolors(picture.width * picture.height)}
+
+
+# Labels, by copies of the model that learn first
+
+
+def learner(images, targets):
+    """An experiment whose network could learn these few pictures by heart."""
+
+    def make():
+        model = nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, CLASSES))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        source = DataLoader(TensorDataset(images, targets), 16, shuffle=True)
+        return fv.Experiment(model=model, train_loader=source, loss_fn=nn.CrossEntropyLoss(), optimizer=optimizer)
+
+    return make
+
+
+@pytest.fixture
+def short_lessons(monkeypatch):
+    monkeypatch.setattr(apprentices, "_LESSONS", 4000)
+    monkeypatch.setattr(apprentices, "_TELLS", 2.0)  # nobody's own features will do
+
+
+def test_copies_that_learned_find_wrong_labels(short_lessons):
+    right = labels(240)
+    # A class is whether two hidden patterns have the same sign or not, and which is there: no line tells that.
+    patterns = torch.randn(CLASSES, 192)
+    images = (patterns[right] * (torch.randint(0, 2, (240, 1)) * 2 - 1) + 0.3 * torch.randn(240, 192)).view(-1, 3, 8, 8)
+    wrong = [7, 50, 101, 200]
+    given = right.clone()
+    given[wrong] = (right[wrong] + 1) % CLASSES
+    told = []
+    found = fv.check_experiment_data(
+        learner(images, given), num_batches=None, model=True, progress=lambda share, text: told.append((share, text))
+    )
+    suspects = {suspect.picture.index for suspect in found.suspects_of("disagreement")}
+    assert set(wrong) <= suspects
+    assert len(suspects) < 10
+    assert any("Copies of the model learn" in text for _, text in told)
+    assert [share for share, _ in told] == sorted(share for share, _ in told)
+
+
+def test_no_picture_vouches_for_its_own_label(short_lessons):
+    images, given = torch.randn(240, 3, 8, 8), labels(240)
+    found = fv.check_experiment_data(learner(images, given), num_batches=None, model=True)
+    finding = next(finding for finding in found.findings if finding.code == "labels.separable")
+    assert finding.evidence["accuracy"] < 0.4  # chance is a quarter

@@ -175,7 +175,7 @@ def _features(experiment: Experiment, images: Sequence[Tensor]) -> Floats:
         raise
     except Exception as error:
         raise ExperimentError(f"The experiment's model fails on its own data: {short(error)}.") from error
-    return found.table()[0].astype(np.float64)
+    return found.table().rows.astype(np.float64)
 
 
 def _pictures(experiment: Experiment, read: _Read, likenesses: Floats) -> Iterator[AugmentedPicture]:

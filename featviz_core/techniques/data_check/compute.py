@@ -13,8 +13,9 @@ from featviz_core.borrowing import Model, borrowed
 from featviz_core.errors import ExperimentError
 from featviz_core.experiment import Experiment, Factory, fresh, own_randomness
 from featviz_core.experiment_file import at_home
+from featviz_core.techniques.data_check.apprentices import Apprentices
 from featviz_core.techniques.data_check.collect import Unpack, collect
-from featviz_core.techniques.data_check.disagreement import Features
+from featviz_core.techniques.data_check.disagreement import Features, Judge
 from featviz_core.techniques.data_check.normalizations import Stated
 from featviz_core.techniques.data_check.result import DataCheck
 from featviz_core.techniques.data_check.verdicts import Progress, Verdicts
@@ -51,22 +52,33 @@ def check_dataloader(
     Raises `ExperimentError` for an empty training loader and for batches that hold no pictures, `ModelError` where
     the model cannot look at them.
     """
+    judge = Features(model) if model is not None else None
     report = _Report(progress, [loader] if validation is None else [loader, validation], num_batches)
     unpack_batch: Unpack = partial(images_and_targets, unpack=unpack)
-    features = Features(model) if model is not None else None
+    return _checked(report, judge, unpack_batch, num_classes, class_names, normalization, clean_train)
+
+
+def _checked(
+    report: _Report,
+    judge: Judge | None,
+    unpack: Unpack,
+    num_classes: int | None,
+    class_names: Sequence[str] | None,
+    normalization: Stated | None,
+    clean_train: Any,
+) -> DataCheck:
     with own_randomness():
         splits = []
         for name, own in zip(("train", "validation"), report.loaders, strict=False):
-            look = features.see if features is not None and name == "train" else None
-            splits.append(
-                collect(name, own, unpack_batch, num_batches=num_batches, tell=partial(report.batch, name), also=look)
-            )
+            look = judge.see if judge is not None and name == "train" else None
+            tell = partial(report.batch, name)
+            splits.append(collect(name, own, unpack, num_batches=report.num_batches, tell=tell, also=look))
         if not len(splits[0]) and not splits[0].failures:
             raise ExperimentError(
                 "The training loader gave no batch.", do="Check its data set, its sampler and `drop_last`."
             )
         return Verdicts(
-            splits, unpack_batch, num_classes, class_names, normalization, features, clean_train, report.step
+            splits, unpack, num_classes, class_names, normalization, judge, clean_train, report.step
         ).result()
 
 
@@ -80,24 +92,30 @@ def check_experiment_data(
     """Is what an experiment's loaders give what its model should learn from?
 
     `make_experiment` is a factory, or a text that `open_experiment` understands. `model=True` judges labels by the
-    features of the experiment's own model, which makes sense for a trained one; another model may be given instead.
+    features of the experiment's own model; where they hardly tell the classes apart, because it is not trained yet,
+    by those of two copies that learn from the pictures seen, each from the half that the other judges (within two
+    minutes each). Another model may be given instead.
 
     Raises `ExperimentError` as `check_dataloader` does, and where the factory fails.
     """
     with at_home(make_experiment) as factory:
         experiment = fresh(factory)
-        judge = experiment.model if model is True else None if model is False else model
-        return check_dataloader(
-            experiment.train_loader,
-            num_batches=num_batches,
-            validation=experiment.val_loader,
-            num_classes=_outputs(experiment),
-            class_names=experiment.class_names,
-            model=judge,
-            unpack=experiment.unpack,
-            normalization=experiment.normalization,
-            clean_train=experiment.clean_train,
-            progress=progress,
+        loaders = [loader for loader in (experiment.train_loader, experiment.val_loader) if loader is not None]
+        report, classes = _Report(progress, loaders, num_batches), _outputs(experiment)
+        judge: Judge | None = None
+        if model is True and classes is not None and classes > 1:
+            judge = Apprentices(experiment, factory, classes, report.step)
+        elif model is not False:
+            judge = Features(experiment.model if model is True else model)
+        unpack: Unpack = partial(images_and_targets, unpack=experiment.unpack)
+        return _checked(
+            report,
+            judge,
+            unpack,
+            classes,
+            experiment.class_names,
+            experiment.normalization,
+            experiment.clean_train,
         )
 
 
@@ -116,7 +134,7 @@ class _Report:
     """Says how far the passes are."""
 
     def __init__(self, progress: Progress | None, loaders: list[Iterable[Any]], num_batches: int | None) -> None:
-        self.loaders = loaders
+        self.loaders, self.num_batches = loaders, num_batches
         self._progress = progress
         self._sizes = [_batches(loader, num_batches) for loader in loaders]
         self._done = 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -48,6 +48,30 @@ class _Traced:
         return borrowed(self._model, training=training)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Features `rows (n, F)` of pictures with `labels (n,)`; those of one `half (n,)` come from one model."""
+
+    rows: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    half: NDArray[np.int64]
+
+
+class Judge(Protocol):
+    """Collects features of the pictures that come, in `seconds`."""
+
+    seconds: float
+
+    def see(self, images: Tensor, labels: NDArray[np.int64]) -> None:
+        """Take in a batch."""
+
+    def finish(self) -> None:
+        """No more will come."""
+
+    def table(self) -> Table:
+        """What was found, once it is finished."""
+
+
 @dataclass(slots=True)
 class Features:
     """Collects what goes into the model's head, for the first `MOST` pictures."""
@@ -84,10 +108,10 @@ class Features:
             self._look()
         self.seconds += time.perf_counter() - began
 
-    def table(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Features `(n, F)` and labels `(n,)`."""
+    def table(self) -> Table:
+        """The features, all of one model."""
         rows = np.concatenate(self.rows) if self.rows else np.zeros((0, 1), np.float32)
-        return rows, np.array(self.labels, np.int64)
+        return Table(rows, np.array(self.labels, np.int64), np.zeros(len(rows), np.int64))
 
     def _look(self) -> None:
         images = torch.cat(self._waiting)
@@ -111,21 +135,20 @@ def head_of(layers: Sequence[Layer]) -> Layer:
     return max(flat or called, key=lambda layer: layer.order)
 
 
-def disagreements(
-    features: NDArray[np.float32], labels: NDArray[np.int64], seen: Seen, names: Sequence[str]
-) -> tuple[list[Odd], list[Finding]]:
-    """Which of these pictures have a label that their features `(n, F)` speak against, the least probable first?
+def disagreements(table: Table, seen: Seen, names: Sequence[str]) -> tuple[list[Odd], list[Finding]]:
+    """Which of these pictures have a label that their features speak against, the least probable first?
 
     A linear discriminant (Gaussian classes of equal covariance) is fitted five times, each time on four fifths; on
     the rest, a label is doubted where its probability is below 0.05 and another class is at least as probable as it
     is for that class's own pictures on average, or 0.9 (confident learning: Northcutt, Jiang and Chuang, JAIR 2021).
     """
+    labels = table.labels
     _, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    judged = np.flatnonzero((labels >= 0) & (sizes[numbers] >= _LEAST) & np.isfinite(features).all(1))
+    judged = np.flatnonzero((labels >= 0) & (sizes[numbers] >= _LEAST) & np.isfinite(table.rows).all(1))
     classes, numbers = np.unique(labels[judged], return_inverse=True)
     if len(classes) < 2:
         return [], []
-    chance = out_of_fold(features[judged], numbers)
+    chance = out_of_fold(table.rows[judged], numbers, table.half[judged])
     accuracy = float((chance.argmax(1) == numbers).mean())
     evidence: dict[str, Any] = {"pictures": len(judged), "accuracy": round(accuracy, 4)}
     if accuracy < _TELLS:
@@ -172,19 +195,22 @@ def _findings(odds: list[Odd], evidence: dict[str, Any], seen: Seen) -> list[Fin
     ]
 
 
-def out_of_fold(features: NDArray[np.float32], numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The probability `(n, classes)` of every class for every picture, told by the other folds.
+def out_of_fold(
+    features: NDArray[np.float32], numbers: NDArray[np.int64], half: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The probability `(n, classes)` of every class for every picture, told by the other folds of its own half.
 
     Folds are dealt class by class, so that every class is in each.
     """
-    fold = np.zeros(len(numbers), np.int64)
-    order = np.argsort(numbers, kind="stable")
-    fold[order] = np.arange(len(order)) % _FOLDS
     found = np.zeros((len(numbers), int(numbers.max()) + 1))
-    reduced = _reduced(features)
-    for k in range(_FOLDS):
-        rest = fold != k
-        found[~rest] = _discriminant(reduced[rest], numbers[rest], reduced[~rest], found.shape[1])
+    for part in np.unique(half):
+        own = np.flatnonzero(half == part)
+        fold = np.zeros(len(own), np.int64)
+        fold[np.argsort(numbers[own], kind="stable")] = np.arange(len(own)) % _FOLDS
+        reduced = _reduced(features[own])
+        for k in range(_FOLDS):
+            rest = fold != k
+            found[own[~rest]] = _discriminant(reduced[rest], numbers[own[rest]], reduced[~rest], found.shape[1])
     return found
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featviz_core.findings import Finding
 from featviz_core.techniques.data_check.collect import Seen
-from featviz_core.techniques.data_check.pictures import TINY
+from featviz_core.techniques.data_check.pictures import TINY, mirrored_hash
 from featviz_core.techniques.data_check.values import constant
 
 Ints = NDArray[np.int64]
@@ -26,6 +26,7 @@ _BANDS = 4
 _NEIGHBOURS = 32  # entries behind each one of a band's sorted list that are compared with it
 _LEAK = 0.01  # share of validation that also is in training, or of training that repeats, from which it matters
 _ACROSS = "train and validation"
+_NEAR = ("near", "mirrored")
 _LEAST_SIDE = 16  # pixels, below which pictures resemble each other for lack of detail
 
 
@@ -112,8 +113,9 @@ def _stars(kind: str, pool: Pool, keys: Ints, allowed: NDArray[np.bool_]) -> Pai
     return Pairs(kind, first[chosen], order[chosen], np.zeros(int(chosen.sum()), np.int64))
 
 
-def nearly_same(pool: Pool, exact: Pairs) -> Pairs:
-    """Pictures whose perceptual hashes differ by at most 6 of 64 bits and whose grey thumbnails correlate.
+def nearly_same(pool: Pool, exact: Pairs) -> tuple[Pairs, Pairs]:
+    """Pictures whose perceptual hashes differ by at most 6 of 64 bits and whose grey thumbnails correlate; and those
+    of which this holds for one and the other's mirror image.
 
     Found by sorting four bands of 16 bits: whoever differs in at most three bits shares one, most others do; each is
     compared with its 32 successors in each sorted band, so that the work stays near-linear.
@@ -123,12 +125,28 @@ def nearly_same(pool: Pool, exact: Pairs) -> Pairs:
     sides = np.concatenate([seen.pictures.size.min(1) for seen in pool.splits])
     where = np.flatnonzero(allowed & (sides >= _LEAST_SIDE))
     hashes = np.concatenate([seen.pictures.perceptual for seen in pool.splits])[where]
-    one, other = _close(hashes)
-    tiny = np.concatenate([seen.pictures.tiny for seen in pool.splits])
-    alike = _correlation(tiny, where[one], where[other]) >= _ALIKE
-    one, other = one[alike], other[alike]
-    distance = np.bitwise_count(hashes[one] ^ hashes[other]).astype(np.int64)
-    return Pairs("near", where[one], where[other], distance)
+    tiny = np.concatenate([seen.pictures.tiny for seen in pool.splits])[where]
+    one, other = _alike(*_close(np.concatenate([hashes, mirrored_hash(hashes)])), tiny)
+    turned, one, other = other >= len(where), one % len(where), other % len(where)
+    distance = np.bitwise_count(hashes[one] ^ np.where(turned, mirrored_hash(hashes[other]), hashes[other]))
+    as_it_is = ~turned
+    known = one[as_it_is] * len(where) + other[as_it_is]
+    turned &= ~np.isin(one * len(where) + other, known)  # symmetric pictures resemble each other both ways
+
+    def pairs(kind: str, chosen: NDArray[np.bool_]) -> Pairs:
+        return Pairs(kind, where[one[chosen]], where[other[chosen]], distance[chosen].astype(np.int64))
+
+    return pairs("near", as_it_is), pairs("mirrored", turned)
+
+
+def _alike(one: Ints, other: Ints, tiny: NDArray[np.int8]) -> tuple[Ints, Ints]:
+    """The pairs of pictures, or of a picture and the mirror image (n + its number) of a later one of the n, whose
+    thumbnails correlate."""
+    count = len(tiny)
+    once = (one < count) & (one < other % count)  # two mirror images are as alike as the pictures themselves
+    one, other = one[once], other[once]
+    alike = _correlation(np.concatenate([tiny, tiny[:, :, ::-1]]), one, other) >= _ALIKE
+    return one[alike], other[alike]
 
 
 def _close(hashes: NDArray[np.uint64]) -> tuple[Ints, Ints]:
@@ -196,7 +214,7 @@ def duplicate_findings(pool: Pool, all_pairs: Sequence[Pairs], notes: str) -> li
             own = places == place
             found.append(_finding(pool, pairs, own, str(place), notes))
         differ = pool.labels_differ(pairs)
-        if pairs.kind != "near" and differ.any():
+        if pairs.kind not in _NEAR and differ.any():
             found.append(_contradiction(pool, pairs, differ))
     return found
 
@@ -214,7 +232,7 @@ def _finding(pool: Pool, pairs: Pairs, own: NDArray[np.bool_], place: str, notes
     pictures = len(np.unique(pairs.second[own]))
     leak = place == _ACROSS
     share = pictures / int((pool.split == pool.split[pairs.second[own][0]]).sum())
-    few, near = share < _LEAK, pairs.kind == "near"
+    few, near = share < _LEAK, pairs.kind in _NEAR
     evidence = {"pictures": pictures, "share": round(share, 4), "pairs": _examples(pool, pairs, own), "healthy": 0}
     title = f"{_TITLES[pairs.kind]} in {'training and validation' if leak else place}: {pictures:,}"
     if leak:
@@ -225,11 +243,16 @@ def _finding(pool: Pool, pairs: Pairs, own: NDArray[np.bool_], place: str, notes
     severity = "warn" if not few and not near and place == "train" else "note"
     detail = f"{share:.1%} of the pictures repeat another one. {notes}"
     remedy = "Keep one of each, and see that copies never lie on both sides of the split."
-    code = "duplicates.near" if near else "duplicates.exact"
+    code = f"duplicates.{pairs.kind if near else 'exact'}"
     return Finding(code, severity, title, detail.strip(), place, evidence, remedy)  # type: ignore[arg-type]
 
 
-_TITLES = {"exact": "The same pictures", "file": "The same files or entries", "near": "Nearly the same pictures"}
+_TITLES = {
+    "exact": "The same pictures",
+    "file": "The same files or entries",
+    "near": "Nearly the same pictures",
+    "mirrored": "Mirror images",
+}
 
 
 def _contradiction(pool: Pool, pairs: Pairs, differ: NDArray[np.bool_]) -> Finding:

@@ -160,6 +160,12 @@ def perceptual_hash(grid: NDArray[np.float64]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(np.packbits(signs, axis=1)).view(np.uint64)[:, 0]
 
 
+def mirrored_hash(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """What `perceptual_hash` gives for the mirror images: waves of odd number from left to right change their sign."""
+    odd = np.packbits(_lowest()[1] % 2 == 1).view(np.uint64)[0]
+    return np.asarray(hashes ^ odd)
+
+
 def _standardised(grid: NDArray[np.float64]) -> NDArray[np.int8]:
     half = _GRID // TINY
     tiny = grid.reshape(-1, TINY, half, TINY, half).mean((2, 4))

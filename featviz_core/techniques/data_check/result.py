@@ -82,9 +82,10 @@ class Suspect:
 @dataclass(frozen=True, slots=True, eq=False)
 class Duplicate:
     """Two pictures that are one: `kind` "exact" (the same numbers), "file" (the same file or the same entry of one
-    data set) or "near"; `distance` counts the bits in [0, 64] by which their perceptual hashes differ."""
+    data set), "near" or "mirrored"; `distance` counts the bits in [0, 64] by which their perceptual hashes differ,
+    of mirrored ones after turning one back."""
 
-    kind: Literal["exact", "file", "near"]
+    kind: Literal["exact", "file", "near", "mirrored"]
     first: PictureNote
     second: PictureNote
     distance: int

@@ -16,7 +16,7 @@ from featviz_core.techniques.data_check import duplicates as twins
 from featviz_core.techniques.data_check import labels as classes_of
 from featviz_core.techniques.data_check.album import Album
 from featviz_core.techniques.data_check.collect import Seen, Unpack
-from featviz_core.techniques.data_check.disagreement import Features, disagreements
+from featviz_core.techniques.data_check.disagreement import Judge, disagreements
 from featviz_core.techniques.data_check.loading import loader_findings
 from featviz_core.techniques.data_check.normalizations import Stated
 from featviz_core.techniques.data_check.odd import SHOWN, Odd, as_recipe, odd_findings, odd_pictures
@@ -45,7 +45,7 @@ class Verdicts:
     num_classes: int | None
     class_names: Sequence[str] | None
     stated: Stated | None
-    features: Features | None
+    judge: Judge | None
     clean_train: Any
     tell: Progress
     seconds: dict[str, float] = field(default_factory=dict)
@@ -55,9 +55,9 @@ class Verdicts:
         """Everything the check has to say."""
         self.seconds["loading"] = sum(seen.loading for seen in self.splits)
         self.seconds["looking"] = sum(seen.looking for seen in self.splits)
-        if self.features is not None:
-            self.seconds["looking"] -= self.features.seconds
-            self.features.finish()
+        if self.judge is not None:
+            self.seconds["looking"] -= self.judge.seconds
+            self.judge.finish()
         filled = [seen for seen in self.splits if len(seen)]
         self._check_stated(filled)
         with self._timed("other"):
@@ -133,13 +133,13 @@ class Verdicts:
         return found
 
     def _disagreements(self, album: Album, names: Sequence[str]) -> list[Suspect]:
-        if self.features is None:
+        if self.judge is None:
             return []
         with self._timed("label disagreement"):
-            odds, findings = disagreements(*self.features.table(), album.seen, names)
+            odds, findings = disagreements(self.judge.table(), album.seen, names)
             self.findings += findings
             suspects = album.suspects(odds[:SHOWN])
-        self.seconds["label disagreement"] += self.features.seconds
+        self.seconds["label disagreement"] += self.judge.seconds
         return suspects
 
     def _duplicates(
@@ -157,8 +157,8 @@ class Verdicts:
             same = twins.same_origin(pool, exact)
         self.tell(0.6, "Looking for near duplicates")
         with self._timed("near duplicates"):
-            near = twins.nearly_same(pool, exact)
-        found = [exact, same, near]
+            near, mirrored = twins.nearly_same(pool, exact)
+        found = [exact, same, near, mirrored]
         unseen = [seen.name for seen, own in zip(filled, still, strict=True) if own is seen and seen.name in moving]
         notes = f"Copies of {' and '.join(unseen)} pictures that were augmented may go unseen." if unseen else ""
         self.findings += twins.duplicate_findings(pool, found, notes)

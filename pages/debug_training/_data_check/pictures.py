@@ -92,6 +92,7 @@ def _pair(check: DataCheck, pair: Duplicate) -> None:
         "exact": "equal in every pixel",
         "file": "the same file",
         "near": f"near: {pair.distance} of 64 bits differ",
+        "mirrored": f"mirrored: {pair.distance} of 64 bits differ",
     }
     st.markdown(
         (":red[:material/error: leak] · " if pair.across else "")
