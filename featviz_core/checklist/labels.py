@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from featviz_core.batches import describe, images_and_targets
-from featviz_core.checklist.exhibits import Bars, Trial, measured
+from featviz_core.batches import describe
+from featviz_core.checklist.exhibits import Bars
+from featviz_core.checklist.label_meaning import meaningless, noisy
 from featviz_core.checklist.looks import data_seen, found, verdict_of
-from featviz_core.checklist.probe import Broken, Probe, evidence_on, once
+from featviz_core.checklist.probe import Broken, Probe, evidence_on
 from featviz_core.checklist.report import Verdict
-from featviz_core.checklist.trainings import Practice, practice, reference, twin
-from featviz_core.experiment import Experiment
-
-_LEAST = 100  # pictures of either kind, below which nothing is said of what labels mean
-_A_CLASS = 8  # training pictures of each class
-_PATIENCE = 3  # times as many steps until the pictures are learned by heart
-_LEARNED = 0.8  # of the training pictures, by heart
-_SOMETHING = 0.1
 
 
 def labels(probe: Probe) -> Verdict:
@@ -44,8 +35,9 @@ def labels(probe: Probe) -> Verdict:
     seen = data_seen(probe)
     if seen is not None and (findings := found(seen.findings, ("labels.", "loader.unshuffled"))):
         return verdict_of("data.labels", findings, exhibits=_balance(probe))
-    if (verdict := _meaningless(probe)) is not None:
-        return verdict
+    for check in (noisy, meaningless):
+        if (verdict := check(probe)) is not None:
+            return verdict
     counts = _class_counts(probe)
     evidence = {"classes": probe.classes, "seen": len(counts), "pictures": sum(counts.values())} if counts else {}
     what = "Every label seen is one that the loss can use."
@@ -77,7 +69,7 @@ def _problem(probe: Probe, images: Tensor, targets: Any) -> tuple[str, dict[str,
         return None
     ignored = getattr(probe.experiment.loss_fn, "ignore_index", -100)
     used = targets[targets != ignored]
-    classes = probe.classes
+    classes = probe.meant_classes
     if classes is None or not used.numel():
         return None
     low, high = int(used.min()), int(used.max())
@@ -86,7 +78,7 @@ def _problem(probe: Probe, images: Tensor, targets: Any) -> tuple[str, dict[str,
     off_by_one = high == classes and _smallest(probe) == 1
     return (
         f"Label {high if high >= classes else low} is outside of 0 to {classes - 1}.",
-        {"smallest label": low, "largest label": high, "classes of the model": classes},
+        {"smallest label": low, "largest label": high, "classes": classes},
         "They count from 1: subtract 1."
         if off_by_one
         else "Give the model as many outputs as there are classes, or mend the labels. Class numbers are 0 to C-1.",
@@ -142,93 +134,3 @@ def _balance(probe: Probe) -> tuple[Bars, ...]:
     counts, names = _class_counts(probe), probe.experiment.class_names or ()
     titles = {str(names[label]) if 0 <= label < len(names) else str(label): n for label, n in sorted(counts.items())}
     return (Bars("Pictures of each class in the first batches", titles),) if titles else ()
-
-
-# What labels mean
-
-
-@once
-def patient(probe: Probe) -> Practice:
-    """The twin, until it knows the training pictures by heart or three times as many steps are made."""
-    return practice(probe, reference, steps=_PATIENCE * probe.steps)
-
-
-def _meaningless(probe: Probe) -> Verdict | None:
-    """Labels that nothing but learning by heart helps with: what is learned does not hold for validation at all.
-
-    A network that learned some hundred pictures by heart is always a little better than guessing on others, as long as
-    labels say what pictures show. Dealing the labels out at random must then make a difference.
-    """
-    try:
-        close = twin(probe)
-    except Broken:
-        return None  # told by the item that broke
-    if not _enough(probe, close) or close.validation is None or close.validation.certain:
-        return None
-    if close.gain < _SOMETHING:
-        return None  # it learns nothing at all, which is another item's matter
-    after = patient(probe)
-    if after.validation is None or after.gain < _LEARNED or after.validation.certain:
-        return None
-    if probe.clean_batches is not None:
-        clean = practice(probe, reference, on=probe.clean_batches, steps=_PATIENCE * probe.steps)
-        if clean.validation is not None and clean.validation.certain:
-            return None  # labels belong to their pictures; augmentation leaves too little of those
-    random = practice(probe, _with_pairs, on=_dealt_out(probe), steps=_PATIENCE * probe.steps)
-    guessing = after.validation.guessing
-    evidence = {
-        "training pictures learned": measured(round(after.train.accuracy, 3), (0.9, None)),
-        "validation accuracy": measured(round(after.validation.accuracy, 3), (round(guessing + 0.05, 3), None)),
-        "guessing": round(guessing, 3),
-    }
-    dealt = Trial(
-        "labels dealt out at random",
-        "the same pictures, labels shuffled",
-        "validation accuracy",
-        round(after.validation.accuracy, 3),
-        round(random.validation.accuracy if random.validation is not None else 0.0, 3),
-        helped=False,
-    )
-    return Verdict(
-        "data.labels",
-        "fail",
-        "Training labels say nothing about validation pictures: they can be learned by heart, and no better than "
-        "labels dealt out at random.",
-        "statistical",
-        evidence,
-        "Look at twenty training and twenty validation pictures beside their labels. Files and labels may have been "
-        "sorted, filtered or shuffled apart, or the two parts number their classes differently.",
-        trials=(dealt,),
-        fix="files = sorted(folder.iterdir())                # one list, in one order\n"
-        "samples = [(file, label_of(file)) for file in files]  # picture and label stay together",
-    )
-
-
-def _enough(probe: Probe, seen: Practice) -> bool:
-    """Whether there are enough pictures for an accuracy to say something."""
-    if seen.validation is None or math.isnan(seen.train.accuracy) or probe.classes is None:
-        return False
-    few = min(seen.train.pictures, seen.validation.pictures) < _LEAST
-    return not few and seen.train.pictures >= _A_CLASS * probe.classes
-
-
-class _Pair(tuple[Tensor, Tensor]):
-    """Images and labels, whatever the structure of the experiment's own batches."""
-
-
-def _with_pairs(experiment: Experiment) -> Experiment:
-    """`reference`, on a loop that takes a `_Pair` as it is."""
-    own = experiment.unpack
-    return replace(
-        reference(experiment),
-        unpack=lambda batch: batch if isinstance(batch, _Pair) else images_and_targets(batch, own),
-    )
-
-
-def _dealt_out(probe: Probe) -> list[_Pair]:
-    """The first training batches with their labels dealt out anew."""
-    pairs = list(probe.experiment.pairs(probe.batches))
-    labels = torch.cat([targets for _, targets in pairs])
-    mixed = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).to(labels.device)]
-    parts = torch.split(mixed, [len(images) for images, _ in pairs])
-    return [_Pair((images, own)) for (images, _), own in zip(pairs, parts, strict=True)]

@@ -43,7 +43,7 @@ def data_seen(probe: Probe) -> DataCheck | None:
     """The data check of the first batches; None where it cannot be made."""
     experiment = probe.fresh()
     try:
-        classes = probe.classes
+        classes = probe.meant_classes
     except Broken:  # told where the model is asked
         classes = None
     return _attempt(
@@ -82,6 +82,11 @@ def output_findings(probe: Probe) -> tuple[Finding, ...]:
         lambda: check_experiment_output(probe.make, batches=2, device=probe.device),
     )
     return () if seen is None else seen.output.findings
+
+
+def mixing(probe: Probe) -> list[Finding]:
+    """What shows that a picture's scores depend on the others of its batch, in evaluation mode."""
+    return found(output_findings(probe), ("output.mixes_samples", "output.alone_differs", "output.alone_fails"))
 
 
 @once

@@ -7,13 +7,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from featviz_core.checklist.exhibits import Bars, Curves, Trial, measured
-from featviz_core.checklist.looks import activation_findings, activation_stats_seen, found, output_findings, verdict_of
+from featviz_core.checklist.looks import (
+    activation_findings,
+    activation_stats_seen,
+    found,
+    mixing,
+    output_findings,
+    verdict_of,
+)
 from featviz_core.checklist.probe import Check, Probe
 from featviz_core.checklist.report import Verdict
 from featviz_core.checklist.trainings import Practice, own, practice, started_anew, twin
+from featviz_core.errors import ModelError
 from featviz_core.experiment import Experiment
 from featviz_core.techniques.activation_stats.result import ActivationStats
 
@@ -38,13 +47,12 @@ def output_shape(probe: Probe) -> Verdict:
         return Verdict("model.output_shape", "fail", what, "proven", seen, do)
     if isinstance(probe.experiment.loss_fn, nn.CrossEntropyLoss) and _are_probabilities(probe):
         return _softmax_twice(probe, seen)
-    if mixing := found(output_findings(probe), _MIXING):
-        return verdict_of("model.output_shape", mixing)
+    if mixed := mixing(probe):
+        return verdict_of("model.output_shape", mixed)
+    if cut := found(output_findings(probe), ("output.relu_applied",)):
+        return _relu_last(probe, verdict_of("model.output_shape", cut))
     what = f"One row of {logits.shape[1]} scores for each picture."
     return Verdict("model.output_shape", "pass", what, "proven", seen)
-
-
-_MIXING = ("output.mixes_samples", "output.alone_differs", "output.alone_fails", "output.relu_applied")
 
 
 def _softmax_twice(probe: Probe, seen: dict[str, Any]) -> Verdict:
@@ -65,6 +73,31 @@ def _softmax_twice(probe: Probe, seen: dict[str, Any]) -> Verdict:
         exhibits=(Curves("Loss", {"softmax twice": before.losses, "once": after.losses}),),
         fix="model = body  # without nn.Softmax\nprobabilities = model(images).softmax(1)  # to show",
     )
+
+
+def _relu_last(probe: Probe, verdict: Verdict) -> Verdict:
+    """Red where the same training without the ReLU, where that is a module, learns more."""
+    after = practice(probe, _without_last_relu)
+    if after.raised:
+        return verdict
+    before, helped = own(probe).gain, after.gain > own(probe).gain + _HARM
+    figure = f"share of the training pictures learned after {probe.steps} steps"
+    trial = Trial("no ReLU at the end", "scores as they come", figure, round(before, 3), round(after.gain, 3), helped)
+    return replace(verdict, status="fail" if helped else "warn", harmless=not helped, trials=(trial,))
+
+
+def _without_last_relu(experiment: Experiment) -> Experiment:
+    """Whose last ReLU gives what it gets. Raises `ModelError` where the model ends with no such module."""
+    last = None
+    for unit in experiment.model.modules():
+        last = unit if isinstance(unit, nn.ReLU) else last
+    if last is not None:
+        last.forward = lambda scores: scores  # type: ignore[method-assign, assignment]
+        images, _ = next(experiment.pairs(experiment.train_loader))
+        with torch.no_grad():
+            if bool((experiment.logits(experiment.model(images)) < 0).any()):
+                return experiment
+    raise ModelError("The model ends with no ReLU that is a module of its own.")
 
 
 def _logarithm(experiment: Experiment) -> Callable[[Any], Tensor]:

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from featviz_core.checklist.report import Verdict
 from featviz_core.errors import ExperimentError
@@ -124,17 +125,21 @@ class Probe:
             return self.experiment.pair(next(iter(self.batches)))
 
     @fact
-    def clean_batches(self) -> list[Any] | None:
-        """As many training batches without augmentation; None where there is no `clean_train`."""
-        from torch.utils.data import DataLoader
-
+    def clean_loader(self) -> DataLoader[Any] | None:
+        """The training pictures without augmentation, in any order; None where there is no `clean_train`."""
         loader: Any = self.experiment.train_loader
         if self.experiment.clean_train is None or not isinstance(loader, DataLoader):
             return None
         data = getattr(self.experiment.clean_train, "dataset", self.experiment.clean_train)
-        clean = DataLoader(data, batch_size=loader.batch_size, shuffle=True, collate_fn=loader.collate_fn)
+        return DataLoader(data, batch_size=loader.batch_size, shuffle=True, collate_fn=loader.collate_fn)
+
+    @fact
+    def clean_batches(self) -> list[Any] | None:
+        """As many training batches of the `clean_loader`."""
+        if self.clean_loader is None:
+            return None
         with evidence_on("data.range", "The clean training data"):
-            return list(few_batches(self.fresh(), clean, self.size.batches))
+            return list(few_batches(self.fresh(), self.clean_loader, self.size.batches))
 
     @property
     def pictures(self) -> int:
@@ -183,6 +188,12 @@ class Probe:
     def classes(self) -> int | None:
         """How many scores the model gives for each picture; None where it gives no (N, C)."""
         return int(self.logits.shape[1]) if self.logits.ndim == 2 else None
+
+    @property
+    def meant_classes(self) -> int | None:
+        """How many classes there are meant to be: as many as have names, else as there are scores."""
+        names = self.experiment.class_names
+        return len(names) if names else self.classes
 
     @fact
     def loss(self) -> Tensor:
@@ -236,10 +247,13 @@ class Probe:
 
 
 def wake(experiment: Experiment) -> None:
-    """Give groups whose rate a warm-up starts at zero the rate it leads to: probes never step the scheduler."""
+    """Give groups whose rate a warm-up starts near zero the rate it leads to: probes never step the scheduler."""
     for group in experiment.optimizer.param_groups:
-        if group.get("lr") == 0:
-            group["lr"] = group.get("initial_lr", 0)
+        if group.get("lr", 0) < _WARMING * group.get("initial_lr", 0):
+            group["lr"] = group["initial_lr"]
+
+
+_WARMING = 0.05  # of the rate that the scheduler was given
 
 
 @contextmanager

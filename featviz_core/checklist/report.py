@@ -21,6 +21,7 @@ GRADES: dict[str, str] = {
     "heuristic": "a rule of thumb",
 }
 NOT_ASKED = "Not asked for."
+NOT_JUDGED = "Could not be judged"
 JUDGED: dict[str, str] = {"pass": "right", "warn": "doubtful", "fail": "wrong"}
 
 

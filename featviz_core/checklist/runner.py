@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from featviz_core.checklist import data, loss, model, optimizer, training
 from featviz_core.checklist.items import EXPLAINS, ITEMS
 from featviz_core.checklist.probe import SIZES, Broken, Budget, Check, Probe
-from featviz_core.checklist.report import NOT_ASKED, ChecklistReport, Verdict, explained
+from featviz_core.checklist.report import NOT_ASKED, NOT_JUDGED, ChecklistReport, Verdict, explained
 from featviz_core.devices import check_device
 from featviz_core.errors import ExperimentError
 from featviz_core.experiment import Factory
-from featviz_core.experiment_file import at_home, open_experiment
+from featviz_core.experiment_file import at_home, open_experiment, short
 
 CHECKS: Mapping[str, Check] = {**data.CHECKS, **model.CHECKS, **loss.CHECKS, **optimizer.CHECKS, **training.CHECKS}
 
@@ -99,6 +100,11 @@ def _judge(item: str, probe: Probe, verdicts: dict[str, Verdict]) -> None:
         # A later item's own check will come upon it again.
         if broken.item in verdicts and verdicts[broken.item].status != "fail":
             verdicts[broken.item] = broken.verdict
+    except Exception as error:  # noqa: BLE001 - a check that met what nobody thought of must not take the others along
+        trace = "".join(traceback.format_exception(error))[-2000:]
+        what = f"{NOT_JUDGED}: the check itself raised {short(error)}. The other items do not depend on it."
+        do = "If your experiment trains, this is a mistake of FeatViz: please report it with the trace."
+        verdicts[item] = Verdict(item, "not_run", what, evidence={"trace": trace}, remedy=do)
 
 
 def _check_names(items: Collection[str] | None, budget: str) -> None:

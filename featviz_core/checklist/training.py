@@ -12,14 +12,15 @@ from featviz_core.checklist.exhibits import Curves, Exhibit, measured
 from featviz_core.checklist.looks import data_seen, found, verdict_of
 from featviz_core.checklist.probe import Check, Probe, evidence_on
 from featviz_core.checklist.report import Verdict
-from featviz_core.checklist.trainings import own, scores, twin
-from featviz_core.experiment import evaluate_on, train_on
+from featviz_core.checklist.trainings import own, practice, scores, tried, twin
+from featviz_core.experiment import Experiment, evaluate_on, train_on
 from featviz_core.watch import Phase, Watch, is_normalization
 
 _GAP = 0.1  # by which validation may be worse than training on the same footing
 _ROUNDING = 1e-4
 _METRIC = 0.03  # accuracy that the experiment's own may differ by: a mean of batches instead of pictures
 _DEAD = 1e-3  # of the highest rate
+_WARM = 0.1  # of the rate given, which some epoch should reach
 _HALF = 0.5
 _FEW = 8  # training pictures of a class, below which little can hold for others
 
@@ -74,6 +75,8 @@ def curves(probe: Probe) -> Verdict:
         what = f"Training runs in evaluation mode ({', '.join((others or wrong['training'])[:2])})."
         do = "Call `model.train()` before every epoch, after validation too."
         return Verdict("training.curves", "fail", what, "proven", evidence, do, fix=_VALIDATION)
+    if (verdict := _still_statistics(probe, evidence)) is not None:
+        return verdict
     if not watch.metrics:
         what = "There is no validation; training runs in training mode."
         return Verdict("training.curves", "pass", what, "proven", evidence)
@@ -92,6 +95,44 @@ _VALIDATION = """for epoch in range(epochs):
     model.eval()
     with torch.no_grad():
         ...           # validation"""
+
+
+def _still_statistics(probe: Probe, evidence: dict[str, Any]) -> Verdict | None:
+    """Normalisations that run in training mode, and whose running statistics training never changes: evaluation mode
+    then normalises by what they were at the start."""
+    experiment = probe.fresh()
+    ran = probe.watched.modes["training"]
+    before = {
+        name: module.running_mean.clone()
+        for name, module in experiment.model.named_modules()
+        if is_normalization(module) and getattr(module, "running_mean", None) is not None and ran[name][True]
+    }
+    if not before:
+        return None
+    train_on(experiment, probe.batches, scheduler=False)
+    still = [
+        name for name, mean in before.items() if torch.equal(mean, experiment.model.get_buffer(f"{name}.running_mean"))
+    ]
+    if not still:
+        return None
+
+    def usual(experiment: Experiment) -> Experiment:
+        for name in still:
+            experiment.model.get_submodule(name).momentum = 0.1  # type: ignore[assignment]
+        return experiment
+
+    trial = tried(probe, "the usual momentum", "momentum=0.1 in BatchNorm", practice(probe, usual))
+    return Verdict(
+        "training.curves",
+        "fail" if trial.helped else "warn",
+        f"{still[0]}{f' and {len(still) - 1} more' if still[1:] else ''}: the running statistics never change, so that "
+        "evaluation mode normalises by their first values.",
+        "proven",
+        evidence | {"running statistics that stay": still[:6]},
+        "Leave BatchNorm's `momentum` at 0.1; it is the weight of the new, not of the old.",
+        harmless=not trial.helped,
+        trials=(trial,),
+    )
 
 
 def _two_passes(probe: Probe, evidence: dict[str, Any]) -> Verdict | None:
@@ -157,7 +198,12 @@ def convergence(probe: Probe) -> Verdict:
         do = "Its length has to fit the epochs, or the steps where it is stepped with every batch."
         return Verdict("training.convergence", "fail", what, "proven", evidence, do, exhibits=exhibits)
     if len(rates) > 1:
-        alive = sum(rate > _DEAD * max(rates) for rate in rates) / len(rates)
+        full = max(*rates, *(group.get("initial_lr", 0.0) for group in probe.experiment.optimizer.param_groups))
+        if max(rates) < _WARM * full:
+            what = f"The rate never gets above {max(rates) / full:.2%} of what the optimiser was given."
+            do = "Let the warm-up end after a few epochs, and step the scheduler as often as it was made for."
+            return Verdict("training.convergence", "fail", what, "proven", evidence, do, exhibits=exhibits)
+        alive = sum(rate > _DEAD * full for rate in rates) / len(rates)
         evidence["share of training with more than a thousandth of the rate"] = measured(round(alive, 3), (_HALF, None))
         if alive < _HALF:
             what = f"The schedule takes the learning rate away: after {alive:.0%} of training it is below a thousandth."

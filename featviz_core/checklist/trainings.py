@@ -72,12 +72,13 @@ def practice(
 ) -> Practice:
     """Train a fresh copy, changed by `change`, on the first training batches again and again, or on the batches `on`,
     for `probe.steps` steps or `steps`."""
-    experiment = probe.fresh() if change is None else change(probe.fresh())
-    wake(experiment)
     batches = list(probe.batches if on is None else on)
     losses: list[float] = []
     left = probe.steps if steps is None else steps
+    experiment = probe.fresh()
     try:
+        experiment = experiment if change is None else change(experiment)
+        wake(experiment)
         while left > 0:
             kept = batches[:left]
             losses += train_on(experiment, FewBatches(kept, experiment.train_loader, probe.pictures), scheduler=False)

@@ -8,6 +8,7 @@ from multiprocessing import get_context
 
 from featviz_core.checklist.catalogue.cases import Case
 from featviz_core.checklist.catalogue.harm import HARM, harm
+from featviz_core.checklist.report import NOT_JUDGED
 from featviz_core.demo.faults import FAULTS, with_fault
 
 
@@ -48,6 +49,8 @@ def run(case: Case) -> Row:
     from featviz_core.checklist.runner import run_checklist
 
     report = run_checklist(with_fault(case.setup.name, case.fault), seed=case.seed)
+    broken = [v for v in report.items if v.summary.startswith(NOT_JUDGED)]
+    assert not broken, (case.name, broken)
     fault = FAULTS.get(case.fault)
     told = [v for v in report.items if not v.explained_by]
     fails, warns = (tuple(v.id for v in told if v.status == status) for status in ("fail", "warn"))

@@ -214,6 +214,12 @@ def out_of_fold(
     return found
 
 
+def told_by(known: NDArray[np.float32], numbers: NDArray[np.int64], asked: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The probability `(n, classes)` of every class for every picture asked, told by the `known` ones."""
+    reduced = _reduced(np.concatenate([known, asked]))
+    return _discriminant(reduced[: len(known)], numbers, reduced[len(known) :], int(numbers.max()) + 1)
+
+
 def _reduced(features: NDArray[np.float32]) -> NDArray[np.float64]:
     """Features along the directions in which they vary most, by subspace iteration from a random start (Halko,
     Martinsson and Tropp, SIAM Review 2011). Labels have no part in this, so it need not be done fold by fold."""

@@ -1,0 +1,206 @@
+"""Whether labels say anything about their pictures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featviz_core.batches import images_and_targets
+from featviz_core.checklist.exhibits import Trial, measured
+from featviz_core.checklist.looks import augmentation_seen, mixing
+from featviz_core.checklist.probe import Broken, Probe, once
+from featviz_core.checklist.report import Verdict
+from featviz_core.checklist.trainings import Practice, practice, reference, twin
+from featviz_core.errors import FeatVizError
+from featviz_core.experiment import Experiment
+from featviz_core.techniques.data_check.disagreement import Features, Table, out_of_fold, told_by
+
+_LEAST = 100  # pictures of either kind, below which nothing is said of what labels mean
+_A_CLASS = 8  # training pictures of each class
+_PATIENCE = 3  # times as many steps until the pictures are learned by heart
+_LEARNED = 0.8  # of the training pictures, by heart
+_SOMETHING = 0.1
+
+
+def noisy(probe: Probe) -> Verdict | None:
+    """Training labels of which many are drawn by chance: what is learned from them holds better for validation
+    pictures than for themselves.
+
+    A linear discriminant on the fresh network's features averages such labels out: it tells validation pictures from
+    all training pictures, and training pictures from the others of them, out of fold. Without noise both are as good.
+    """
+    train, validation = _described(probe, training=True), _described(probe, training=False)
+    if train is None or validation is None or min(len(train.labels), len(validation.labels)) < _LEAST:
+        return None
+    classes, numbers = np.unique(train.labels, return_inverse=True)
+    if len(classes) < 2 or np.bincount(numbers).min() < _A_CLASS or not np.isin(validation.labels, classes).all():
+        return None
+    asked = np.searchsorted(classes, validation.labels)
+    inside = out_of_fold(train.rows, numbers, train.half).argmax(1)
+    told = told_by(train.rows, numbers, validation.rows).argmax(1)
+    (own, own_error), (other, other_error) = _recall(inside, numbers), _recall(told, asked)
+    if other - own < max(_NOISE, _SIGMAS * math.hypot(own_error, other_error)):
+        return None
+    agree = inside == numbers
+    if np.bincount(numbers[agree], minlength=len(classes)).min() < 2:
+        return None
+    cleaned, _ = _recall(told_by(train.rows[agree], numbers[agree], validation.rows).argmax(1), asked)
+    guessing = 1 / len(classes)
+    right = float(np.clip((own - guessing) / (other - guessing), 0, 1))
+    evidence = {
+        "training labels told, out of fold": measured(round(own, 3), (round(other - _NOISE, 3), None)),
+        "validation labels told": round(other, 3),
+        "guessing": round(guessing, 3),
+        "labels that seem right": measured(round(right, 2), (0.9, None)),
+    }
+    trial = Trial(
+        "only pictures whose label fits",
+        f"{int(agree.sum())} of {len(agree)} training pictures",
+        "validation labels that a linear probe tells",
+        round(other, 3),
+        round(cleaned, 3),
+        helped=cleaned > other,
+    )
+    return Verdict(
+        "data.labels",
+        "fail" if trial.helped else "warn",
+        f"About {1 - right:.0%} of the training labels seem to be drawn by chance: what they teach holds better for "
+        "validation pictures than for themselves.",
+        "statistical",
+        evidence,
+        "Look at the doubted labels of the data check, and at where the training labels come from.",
+        trials=(trial,),
+        fix='fv.check_experiment_data("my_experiment.py", num_batches=None, model=True).suspects_of("disagreement")',
+    )
+
+
+_NOISE = 0.1
+_SIGMAS = 4.0
+
+
+def _described(probe: Probe, *, training: bool) -> Table | None:
+    """What the fresh network's head is given for training pictures without augmentation, or for validation pictures;
+    None where there are none, or where labels are no class numbers."""
+    experiment = probe.fresh()
+    loader = experiment.val_loader
+    if training:
+        seen = augmentation_seen(probe)
+        augmented = isinstance(seen, FeatVizError) or seen.random_train is not False
+        loader = probe.clean_loader or (None if augmented else experiment.train_loader)
+    if loader is None:
+        return None
+    features = Features(experiment.model)
+    try:
+        for images, targets in islice(experiment.pairs(loader), probe.size.labels):
+            if targets.ndim != 1 or targets.is_floating_point():
+                return None
+            features.see(images, targets.cpu().numpy())
+        features.finish()
+    except Exception:  # noqa: BLE001 - user code; its own items tell
+        return None
+    table = features.table()
+    usable = (table.labels >= 0) & np.isfinite(table.rows).all(1)
+    return Table(table.rows[usable], table.labels[usable], table.half[usable])
+
+
+def _recall(told: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[float, float]:
+    """The mean over classes of the share that is told, whatever their sizes, and its standard error."""
+    sizes = np.bincount(right)
+    there = sizes > 0
+    shares = np.bincount(right, told == right)[there] / sizes[there]
+    return float(shares.mean()), float(np.sqrt((shares * (1 - shares) / sizes[there]).sum())) / int(there.sum())
+
+
+@once
+def patient(probe: Probe) -> Practice:
+    """The twin, until it knows the training pictures by heart or three times as many steps are made."""
+    return practice(probe, reference, steps=_PATIENCE * probe.steps)
+
+
+def meaningless(probe: Probe) -> Verdict | None:
+    """Labels that nothing but learning by heart helps with: what is learned does not hold for validation at all.
+
+    A network that learned some hundred pictures by heart is always a little better than guessing on others, as long as
+    labels say what pictures show. Dealing the labels out at random must then make a difference.
+    """
+    try:
+        close = twin(probe)
+    except Broken:
+        return None  # told by the item that broke
+    if mixing(probe):
+        return None  # what a network says that takes one picture for another is no evidence
+    if not _enough(probe, close) or close.validation is None or close.validation.certain:
+        return None
+    if close.gain < _SOMETHING:
+        return None  # it learns nothing at all, which is another item's matter
+    after = patient(probe)
+    if after.validation is None or after.gain < _LEARNED or after.validation.certain:
+        return None
+    if probe.clean_batches is not None:
+        clean = practice(probe, reference, on=probe.clean_batches, steps=_PATIENCE * probe.steps)
+        if clean.validation is not None and clean.validation.certain:
+            return None  # labels belong to their pictures; augmentation leaves too little of those
+    random = practice(probe, _with_pairs, on=_dealt_out(probe), steps=_PATIENCE * probe.steps)
+    guessing = after.validation.guessing
+    evidence = {
+        "training pictures learned": measured(round(after.train.accuracy, 3), (0.9, None)),
+        "validation accuracy": measured(round(after.validation.accuracy, 3), (round(guessing + 0.05, 3), None)),
+        "guessing": round(guessing, 3),
+    }
+    dealt = Trial(
+        "labels dealt out at random",
+        "the same pictures, labels shuffled",
+        "validation accuracy",
+        round(after.validation.accuracy, 3),
+        round(random.validation.accuracy if random.validation is not None else 0.0, 3),
+        helped=False,
+    )
+    return Verdict(
+        "data.labels",
+        "fail",
+        "Training labels say nothing about validation pictures: they can be learned by heart, and no better than "
+        "labels dealt out at random.",
+        "statistical",
+        evidence,
+        "Look at twenty training and twenty validation pictures beside their labels. Files and labels may have been "
+        "sorted, filtered or shuffled apart, or the two parts number their classes differently.",
+        trials=(dealt,),
+        fix="files = sorted(folder.iterdir())                # one list, in one order\n"
+        "samples = [(file, label_of(file)) for file in files]  # picture and label stay together",
+    )
+
+
+def _enough(probe: Probe, seen: Practice) -> bool:
+    """Whether there are enough pictures for an accuracy to say something."""
+    if seen.validation is None or math.isnan(seen.train.accuracy) or probe.classes is None:
+        return False
+    few = min(seen.train.pictures, seen.validation.pictures) < _LEAST
+    return not few and seen.train.pictures >= _A_CLASS * probe.classes
+
+
+class _Pair(tuple[Tensor, Tensor]):
+    """Images and labels, whatever the structure of the experiment's own batches."""
+
+
+def _with_pairs(experiment: Experiment) -> Experiment:
+    """`reference`, on a loop that takes a `_Pair` as it is."""
+    own = experiment.unpack
+    return replace(
+        reference(experiment),
+        unpack=lambda batch: batch if isinstance(batch, _Pair) else images_and_targets(batch, own),
+    )
+
+
+def _dealt_out(probe: Probe) -> list[_Pair]:
+    """The first training batches with their labels dealt out anew."""
+    pairs = list(probe.experiment.pairs(probe.batches))
+    labels = torch.cat([targets for _, targets in pairs])
+    mixed = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).to(labels.device)]
+    parts = torch.split(mixed, [len(images) for images, _ in pairs])
+    return [_Pair((images, own)) for (images, _), own in zip(pairs, parts, strict=True)]
