@@ -70,11 +70,15 @@ def _looks_at_pictures(probe: Probe, evidence: dict[str, Any], exhibits: tuple[A
 def gradients(probe: Probe) -> Verdict:
     """The loss hangs together with the parameters: backward reaches some of them."""
     loss = probe.loss
-    got = [name for name, record in probe.watched.trainable.items() if record.gradients]
-    evidence = {"parameters with a gradient": len(got), "trainable parameters": len(probe.watched.trainable)}
-    if not probe.watched.trainable:
+    trainable = sum(parameter.requires_grad for parameter in probe.experiment.model.parameters())
+    if not trainable:
         do = "Set `requires_grad` on what is to be trained; a frozen trunk needs at least a trainable head."
-        return Verdict("loss.gradients", "fail", "No parameter wants gradients.", "proven", evidence, do)
+        seen = {"trainable parameters": 0}
+        return Verdict("loss.gradients", "fail", "No parameter wants gradients.", "proven", seen, do)
+    got = []
+    if loss.requires_grad:  # else every loop raises at `backward`
+        got = [name for name, record in probe.watched.trainable.items() if record.gradients]
+    evidence = {"parameters with a gradient": len(got), "trainable parameters": trainable}
     if got:
         what = "Backward from the loss reaches the parameters."
         return Verdict("loss.gradients", "pass", what, "proven", evidence)

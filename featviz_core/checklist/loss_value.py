@@ -101,8 +101,8 @@ def _kind(probe: Probe, evidence: dict[str, Any]) -> Verdict | None:
 
 
 def _reward(probe: Probe, evidence: dict[str, Any]) -> Verdict | None:
-    """A loss that stays high however right the scores are: they went through softmax twice, or the two arguments are
-    swapped. Smoothing a third of the labels leaves half of what guessing costs."""
+    """A loss that stays high however right the scores are, and low however wrong: they went through softmax twice, or
+    the two arguments are swapped."""
     right, targets = _answers(probe, score=1.0), probe.pair[1]
     if right is None or _are_log_probabilities(probe) or (targets.ndim == 2 and bool((targets.sum(1) != 1).any())):
         return None
@@ -110,6 +110,10 @@ def _reward(probe: Probe, evidence: dict[str, Any]) -> Verdict | None:
     least = min(_of(probe, score * scores) for score in _SCORES for scores in (right, 2 * right - 1))
     guessing = _of(probe, 0 * right)
     if not math.isfinite(least + guessing) or guessing <= 0 or least <= _REWARD * guessing:
+        return None
+    # Smoothed labels leave as much, but surer wrong scores cost ever more.
+    wrong = _answers(probe, 1, score=1.0)
+    if wrong is None or _of(probe, _SCORES[-1] * wrong) > _BOUNDED * _of(probe, _SCORES[-2] * wrong):
         return None
     after = practice(probe, lambda experiment: replace(experiment, loss_fn=functional.cross_entropy))
     helped = after.gain > own(probe).gain + 0.1
@@ -137,7 +141,8 @@ def _reward(probe: Probe, evidence: dict[str, Any]) -> Verdict | None:
 
 
 _SCORES = (1.0, 2.0, 4.0, 8.0, 16.0)  # of the right class
-_REWARD = 0.55  # of what guessing costs
+_REWARD = 0.35  # of what guessing costs: with two classes, softmax twice leaves 0.45
+_BOUNDED = 1.05  # times as much for scores twice as sure
 
 
 def _ignored(probe: Probe, evidence: dict[str, Any]) -> Verdict | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -313,6 +314,84 @@ def test_a_look_that_cannot_be_made_is_said_on_the_items_judged_without_it(monke
     report = run(items=["data.range", "model.output_shape"])
     assert "The data check could not be made: RuntimeError: no luck" in report["data.range"].evidence["not looked at"]
     assert "not looked at" not in report["model.output_shape"].evidence
+
+
+def test_a_check_that_raises_does_not_take_the_others_along(monkeypatch):
+    from featviz_core.checklist import runner
+
+    monkeypatch.setattr(runner, "CHECKS", {**runner.CHECKS, "loss.value": lambda _probe: 1 / 0})
+    report = run(items=["loss.value", "optimizer.updates"])
+    assert report["optimizer.updates"].status == "pass"
+    assert report["loss.value"].status == "not_run"
+    assert "ZeroDivisionError" in report["loss.value"].summary
+    assert "1 / 0" in report["loss.value"].evidence["trace"]
+
+
+def test_a_network_without_anything_to_train_gets_a_whole_report():
+    report = run(with_fault("cnn", "all_frozen"))
+    assert report.root_cause == "loss.gradients"
+    assert not [v.summary for v in report.items if "the check itself raised" in v.summary]
+
+
+def test_a_loss_without_a_graph_is_found_before_the_loop_breaks_on_it():
+    report = run(lambda: experiment(loss_fn=lambda scores, y: nn.functional.cross_entropy(scores, y).detach()))
+    assert report.root_cause == "loss.gradients"
+    assert "does not require gradients" in report["loss.gradients"].summary
+
+
+@pytest.mark.parametrize("module", [nn.ReLU(), nn.ReLU(inplace=True)], ids=["out of place", "in place"])
+def test_a_relu_behind_the_last_layer_is_tried_without(module):
+    report = run(lambda: experiment(model=nn.Sequential(net(norm=False), module)), items=["model.output_shape"])
+    verdict = report["model.output_shape"]
+    assert verdict.evidence["finding"] == "output.relu_applied"
+    assert verdict.trials[0].name == "no ReLU at the end"
+    assert verdict.status == ("fail" if verdict.trials[0].helped else "warn")
+
+
+def test_a_relu_that_is_no_module_warns_without_a_trial():
+    class Cut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = net()
+
+        def forward(self, x):
+            return self.body(x).relu()
+
+    verdict = run(lambda: experiment(model=Cut()), items=["model.output_shape"])["model.output_shape"]
+    assert (verdict.status, verdict.trials) == ("warn", ())
+
+
+def test_a_class_more_than_the_head_has_outputs_is_the_head_s_fault_where_it_has_a_name():
+    def make(names):
+        return lambda: experiment(model=nn.Sequential(net()[:-1], nn.Linear(4, CLASSES - 1)), class_names=names)
+
+    assert run(make(("a", "b", "c"))).root_cause == "model.output_shape"
+    assert run(make(None)).root_cause == "data.labels"
+
+
+def test_running_statistics_that_never_move():
+    def make():
+        model = net()
+        model[1].momentum = 0.0
+        return experiment(model=model)
+
+    verdict = run(make, items=["training.curves"])["training.curves"]
+    assert verdict.evidence["running statistics that stay"] == ["1"]
+    assert verdict.trials[0].changed.startswith("momentum=0.1")
+
+
+def test_a_warm_up_that_never_ends_is_the_schedule_s_fault_and_not_the_optimiser_s():
+    def make(factor, length):
+        def warming():
+            subject = experiment()
+            schedule = torch.optim.lr_scheduler.LinearLR(subject.optimizer, start_factor=factor, total_iters=length)
+            return replace(subject, scheduler=schedule, scheduler_step="epoch", epochs=10)
+
+        return warming
+
+    items = ["optimizer.updates", "training.convergence"]
+    assert run(make(1e-9, 100_000), items=items).root_cause == "training.convergence"
+    assert statuses(run(make(1e-3, 3), items=items)) == dict.fromkeys(items, "pass")
 
 
 def test_a_parameter_held_twice():

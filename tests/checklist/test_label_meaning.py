@@ -1,0 +1,66 @@
+"""Labels that are drawn by chance, told from hard pictures, from few and from a wrong validation set."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import featviz_core as fv
+from tests.toy_experiments import experiment
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CLASSES, TRAIN, VALIDATION = 4, 400, 200
+
+
+def pictures(count, *, spread=1.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % CLASSES
+    patterns = torch.randn(CLASSES, 3, 8, 8, generator=torch.Generator().manual_seed(9))
+    return patterns[labels] + spread * torch.randn(count, 3, 8, 8, generator=generator), labels
+
+
+def drawn(labels, share):
+    """So many labels drawn by chance."""
+    generator = torch.Generator().manual_seed(1)
+    by_chance = torch.rand(len(labels), generator=generator) < share
+    return torch.where(by_chance, torch.randint(0, CLASSES, labels.shape, generator=generator), labels)
+
+
+def verdict_on(train, validation):
+    def make():
+        model = nn.Sequential(nn.Flatten(), nn.Linear(192, 48), nn.ReLU(), nn.Linear(48, CLASSES))
+        loaders = (DataLoader(TensorDataset(*own), 32, shuffle=True) for own in (train, validation))
+        return experiment(model=model, **dict(zip(("train_loader", "val_loader"), loaders, strict=True)))
+
+    return fv.run_checklist(make, items=["data.labels"])["data.labels"]
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7])
+def test_labels_drawn_by_chance_are_found_and_counted(share):
+    images, labels = pictures(TRAIN)
+    given = drawn(labels, share)
+    verdict = verdict_on((images, given), pictures(VALIDATION, seed=5))
+    assert verdict.status in ("warn", "fail")
+    assert "drawn by chance" in verdict.summary
+    right = float((given == labels).float().mean())
+    counted = verdict.evidence["labels that seem right"]["value"]
+    assert abs(counted - (right - 0.25) / 0.75) < 0.12  # beyond those that chance gives
+
+
+@pytest.mark.parametrize("spread", [1.0, 6.0], ids=["easy", "hard"])
+def test_right_labels_stay_quiet(spread):
+    verdict = verdict_on(pictures(TRAIN, spread=spread), pictures(VALIDATION, spread=spread, seed=5))
+    assert verdict.status == "pass"
+
+
+def test_a_noisy_validation_set_does_not_accuse_training():
+    images, labels = pictures(VALIDATION, seed=5)
+    assert verdict_on(pictures(TRAIN), (images, drawn(labels, 0.5))).status == "pass"
+
+
+def test_few_pictures_say_nothing():
+    images, labels = pictures(40)
+    assert verdict_on((images, drawn(labels, 0.5)), pictures(40, seed=5)).status == "pass"
