@@ -247,9 +247,12 @@ class Probe:
 
 
 def wake(experiment: Experiment) -> None:
-    """Give groups whose rate a warm-up starts near zero the rate it leads to: probes never step the scheduler."""
+    """Give groups whose rate a warm-up starts near zero the rate it leads to, and those of a cycle one between its
+    lowest and its highest: probes never step the scheduler."""
     for group in experiment.optimizer.param_groups:
-        if group.get("lr", 0) < _WARMING * group.get("initial_lr", 0):
+        if "max_lr" in group:  # OneCycleLR, CyclicLR
+            group["lr"] = math.sqrt(group["lr"] * group["max_lr"])
+        elif group.get("lr", 0) < _WARMING * group.get("initial_lr", 0):
             group["lr"] = group["initial_lr"]
 
 

@@ -111,6 +111,12 @@ def warm_up():
     return subject
 
 
+def one_cycle():
+    subject = experiment()
+    rates = torch.optim.lr_scheduler.OneCycleLR(subject.optimizer, max_lr=0.2, total_steps=40)
+    return replace(subject, scheduler=rates, scheduler_step="batch", epochs=10)
+
+
 def dict_batches():
     images, targets = pictures()
     batches = [{"x": images[i : i + 6], "y": targets[i : i + 6], "path": "somewhere"} for i in range(0, 24, 6)]
@@ -174,6 +180,7 @@ HEALTHY = {
     "frozen batch norm": frozen_batch_norm,
     "unused head": unused_head,
     "warm-up from zero": warm_up,
+    "one cycle": one_cycle,
     "dict batches": dict_batches,
     "zero-initialised branch": zero_initialised_branch,
     "log-softmax": log_softmax,
