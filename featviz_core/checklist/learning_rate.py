@@ -31,7 +31,7 @@ def learning_rate(probe: Probe) -> Verdict:
     groups = [
         {name: group[name] for name in _SETTINGS if name in group} for group in probe.experiment.optimizer.param_groups
     ]
-    evidence: dict[str, Any] = {"settings": groups[0] if len(groups) == 1 else groups}
+    evidence: dict[str, Any] = {"settings": groups[0] if len(groups) == 1 else groups} | probe.shortened
     sizes = _update_sizes(probe)
     exhibits: tuple[Exhibit, ...] = (
         (Bars("Update ‖Δw‖/‖w‖ of each weight", sizes, _USUAL_UPDATE, log=True),) if sizes else ()

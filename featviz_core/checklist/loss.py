@@ -19,6 +19,7 @@ def decreases(probe: Probe) -> Verdict:
     _ = probe.watched
     known = learned(probe)
     evidence: dict[str, Any] = {"steps": known.steps, "last loss": known.losses[-1] if known.losses else math.nan}
+    evidence |= probe.shortened
     if not math.isnan(known.accuracy):
         evidence["accuracy on the batch"] = measured(round(known.accuracy, 3), (1.0, None))
     shown = Curves("Loss while learning one batch by heart", {"as it is": known.losses}) if known.losses else None

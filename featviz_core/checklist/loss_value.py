@@ -154,7 +154,9 @@ def _ignored(probe: Probe, evidence: dict[str, Any]) -> Verdict | None:
     loss = probe.experiment.loss_fn(logits, targets)
     if not loss.requires_grad:
         return None
-    (gradient,) = torch.autograd.grad(loss, logits)
+    (gradient,) = torch.autograd.grad(loss, logits, allow_unused=True)
+    if gradient is None:
+        return None  # told by the loss's gradients
     felt = gradient.abs().sum(1) > 0
     ignored = [c for c in range(probe.classes) if bool((classes == c).any()) and not bool(felt[classes == c].any())]
     if not ignored or not bool(felt.any()):

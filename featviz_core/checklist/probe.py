@@ -172,6 +172,13 @@ class Probe:
         """Steps for learning one batch by heart, at most."""
         return self._affordable(self.size.by_heart)
 
+    @property
+    def shortened(self) -> dict[str, str]:
+        """For the evidence, where the model is too large for all steps: how many are made."""
+        if self.steps == self.size.steps:
+            return {}
+        return {"short trainings": f"{self.steps} of {self.size.steps} steps, because the model is large"}
+
     def _affordable(self, steps: int) -> int:
         return max(_FEWEST, min(steps, int(steps * _SMALL / max(self.effort, 1.0))))
 

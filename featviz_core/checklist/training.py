@@ -191,7 +191,7 @@ def convergence(probe: Probe) -> Verdict:
     """Training has steps of some size for most of its epochs, and gets somewhere."""
     rates, raised = _schedule(probe)
     per_epoch = max(1, _length(probe.experiment.train_loader))
-    evidence: dict[str, Any] = {"epochs": probe.experiment.epochs, "steps in an epoch": per_epoch}
+    evidence: dict[str, Any] = {"epochs": probe.experiment.epochs, "steps in an epoch": per_epoch} | probe.shortened
     exhibits: tuple[Exhibit, ...] = (Curves("Learning rate", {"lr": rates}, x="epoch"),) if len(rates) > 1 else ()
     if raised:
         what = f"The scheduler raises before training ends: {raised}"

@@ -591,6 +591,17 @@ def test_some_items_only_and_progress_that_cancels():
         run(progress=stop)
 
 
+def test_large_models_are_trained_for_fewer_steps_and_the_report_says_so(monkeypatch):
+    from featviz_core.checklist import probe
+
+    items = ["optimizer.learning_rate", "loss.decreases", "training.convergence"]
+    assert all("short trainings" not in run(items=items)[item].evidence for item in items)
+    monkeypatch.setattr(probe, "_SMALL", 1.0)
+    report = run(items=items)
+    for item in items:
+        assert report[item].evidence["short trainings"] == "12 of 144 steps, because the model is large"
+
+
 def test_wrong_arguments():
     with pytest.raises(ExperimentError, match="no item 'loss'"):
         run(items=["loss"])
