@@ -252,9 +252,9 @@ def endlessly(loader: Iterable[Any]) -> Iterator[Any]:
             raise no_batch()
 
 
-def no_batch() -> ExperimentError:
+def no_batch(loader: str = "A loader") -> ExperimentError:
     """What to say of an empty loader."""
-    return ExperimentError("A loader gave no batch.", do="Check its data set, its sampler and `drop_last`.")
+    return ExperimentError(f"{loader} gave no batch.", do="Check its data set, its sampler and `drop_last`.")
 
 
 class FewBatches(Sized):
@@ -290,5 +290,6 @@ def few_batches(experiment: Experiment, loader: Iterable[Any], count: int) -> Fe
             break
     del source  # stops the loader's workers
     if not found:
-        raise no_batch()
+        names = {id(experiment.train_loader): "The training loader", id(experiment.val_loader): "The validation loader"}
+        raise no_batch(names.get(id(loader), "A loader"))
     return FewBatches(found, loader, sum(len(images_and_targets(batch, experiment.unpack)[0]) for batch in found))

@@ -19,7 +19,7 @@ from torch.utils.data import IterableDataset
 from featviz_core.architectures import class_names_for
 from featviz_core.batches import describe
 from featviz_core.errors import ExperimentError, FeatVizError
-from featviz_core.experiment import Experiment, Factory, fresh
+from featviz_core.experiment import Experiment, Factory, fresh, no_batch
 from featviz_core.experiment_file import at_home, short
 from featviz_core.images import Picture, picture_from_image
 from featviz_core.loaded_model import LoadedModel
@@ -166,7 +166,7 @@ def _spread(loader: Iterable[Any]) -> tuple[Sequence[int], Any]:
         return numbers, collate([data[number] for number in numbers])
     for batch in islice(loader, 1):
         return range(_PICTURES), batch
-    raise ExperimentError("A loader gave no batch.", do="Check its data set, its sampler and `drop_last`.")
+    raise no_batch()
 
 
 def _checked(images: Tensor) -> Tensor:

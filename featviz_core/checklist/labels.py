@@ -32,6 +32,10 @@ def labels(probe: Probe) -> Verdict:
             what = f"The loss refuses labels of this form: {describe(probe.pair[1])}."
             remedy = f"Convert them in the data set or `unpack`: `{mended}`."
             return Verdict("data.labels", "fail", what, "proven", broken.verdict.evidence, remedy)
+        if (text := _text(probe.pair[1])) is not None:
+            what = f"The loss refuses labels that are text, such as {text!r}."
+            remedy = "Number the classes in the data set: `class_names.index(label)`."
+            return Verdict("data.labels", "fail", what, "proven", broken.verdict.evidence, remedy)
     seen = data_seen(probe)
     if seen is not None and (findings := found(seen.findings, ("labels.", "loader.unshuffled"))):
         return verdict_of("data.labels", findings, exhibits=_balance(probe))
@@ -119,6 +123,12 @@ def _form_that_works(probe: Probe) -> str | None:
         if loss.isfinite().all():
             return code
     return None
+
+
+def _text(targets: Any) -> str | None:
+    """The first label that is a text."""
+    listed = targets if isinstance(targets, list | tuple) else ()
+    return next((label for label in listed if isinstance(label, str)), None)
 
 
 def _class_counts(probe: Probe) -> dict[int, int]:

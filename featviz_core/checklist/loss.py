@@ -9,7 +9,7 @@ from featviz_core.checklist.exhibits import Curves, Trial, measured
 from featviz_core.checklist.loss_value import value
 from featviz_core.checklist.probe import Check, Probe
 from featviz_core.checklist.report import Verdict
-from featviz_core.checklist.trainings import by_heart, learned, reference, standard_loop
+from featviz_core.checklist.trainings import ByHeart, by_heart, learned, reference, standard_loop
 
 _MUCH_BETTER = 0.25  # by which the batch's accuracy must be better than on black pictures
 
@@ -35,7 +35,7 @@ def decreases(probe: Probe) -> Verdict:
         curves[name] = after.losses
     drawn = (Curves("Loss while learning one batch by heart", curves),)
     helpers = [trial.name for trial in trials if trial.helped]
-    if not helpers and known.accuracy > _SOME:
+    if not helpers and (known.accuracy > _SOME or _fell(known)):
         what = "One batch is learned as far as this network can: the reference optimiser gets no further."
         return Verdict("loss.decreases", "pass", what, "statistical", evidence, trials=tuple(trials), exhibits=drawn)
     what, do = "One batch cannot be learned by heart, with the reference optimiser neither.", _BEFORE
@@ -45,6 +45,12 @@ def decreases(probe: Probe) -> Verdict:
     return Verdict("loss.decreases", "fail", what, "statistical", evidence, do, trials=tuple(trials), exhibits=drawn)
 
 
+def _fell(known: ByHeart) -> bool:
+    """Whether the loss fell by something, where there is no accuracy to go by."""
+    return math.isnan(known.accuracy) and bool(known.losses) and min(known.losses) < _LOWER * known.losses[0]
+
+
+_LOWER = 0.8
 _NEARLY = 0.8  # of the batch: with an optimiser that steps rarely, or much dropout, the last pictures take longer
 _SOME = 0.6
 _BEFORE = "Something before is broken: data, labels, initialisation, or a network that is much too small."

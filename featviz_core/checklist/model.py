@@ -37,6 +37,10 @@ def output_shape(probe: Probe) -> Verdict:
     logits = probe.logits
     names = probe.experiment.class_names
     seen = {"output": str(tuple(logits.shape)), "pictures": len(images), "class names": len(names) if names else None}
+    targets = probe.pair[1]
+    if isinstance(targets, Tensor) and logits.ndim > 2 and targets.shape == (len(images), *logits.shape[2:]):
+        what = f"One score for each picture, class and place, {tuple(logits.shape)}, as the labels are."
+        return Verdict("model.output_shape", "pass", what, "proven", seen)
     if logits.ndim != 2 or len(logits) != len(images):
         what = f"Expected one row of class scores for each of {len(images)} pictures, got {tuple(logits.shape)}."
         do = "Flatten before the last layer and let it give (N, C); pick the scores with `get_logits` if there is more."

@@ -150,6 +150,14 @@ def one_logit():
     return experiment(model=model, loss_fn=nn.BCEWithLogitsLoss(), train_loader=train * 3, val_loader=validation)
 
 
+def a_label_for_each_pixel():
+    images, _ = pictures()
+    labels = images.argmax(1)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, CLASSES, 1))
+    train, validation = ([(images[part], labels[part])] for part in (slice(0, 16), slice(16, 24)))
+    return experiment(model=model, train_loader=train * 3, val_loader=validation)
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         yield from zip(*pictures(), strict=True)
@@ -181,6 +189,7 @@ HEALTHY = {
     "unused head": unused_head,
     "warm-up from zero": warm_up,
     "one cycle": one_cycle,
+    "a label for each pixel": a_label_for_each_pixel,
     "dict batches": dict_batches,
     "zero-initialised branch": zero_initialised_branch,
     "log-softmax": log_softmax,
@@ -466,6 +475,19 @@ def test_labels_of_the_wrong_form_come_with_the_form_that_works(change, code):
     report = run(lambda: experiment(train_loader=[(images, change(targets))] * 4, val_loader=None))
     assert report.root_cause == "data.labels"
     assert code in report["data.labels"].remedy
+
+
+def test_labels_that_are_text_are_the_root_and_not_the_loss():
+    images, labels = pictures()
+    batches = [(images[:8], [["ant", "bee", "cat"][label] for label in labels[:8]])]
+    report = run(lambda: experiment(train_loader=batches, val_loader=None))
+    assert report.root_cause == "data.labels"
+    assert "'ant'" in report["data.labels"].summary
+
+
+def test_an_empty_loader_is_named():
+    report = run(lambda: experiment(val_loader=[]), items=["data.range"])
+    assert report["data.range"].summary.startswith("The validation loader gave no batch.")
 
 
 def test_ignored_labels_and_probabilities_are_labels_too():
