@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -28,44 +28,45 @@ _LEARNED = 0.8  # of the training pictures, by heart
 _SOMETHING = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Labels that a linear discriminant tells, as shares: of training pictures from the others of them, of validation
+    from all training pictures, and from those alone whose own label it tells, `kept` of `pictures`."""
+
+    inside: float
+    validation: float
+    from_kept: float
+    kept: int
+    pictures: int
+    guessing: float
+
+
 def noisy(probe: Probe) -> Verdict | None:
     """Training labels of which many are drawn by chance: what is learned from them holds better for validation
     pictures than for themselves.
 
-    A linear discriminant on the fresh network's features averages such labels out: it tells validation pictures from
-    all training pictures, and training pictures from the others of them, out of fold. Without noise both are as good.
+    A linear discriminant on the fresh network's features averages such labels out, and tells right ones that it is
+    then asked for. Without noise both are told as well.
     """
-    train, validation = _described(probe, training=True), _described(probe, training=False)
-    if train is None or validation is None or min(len(train.labels), len(validation.labels)) < _LEAST:
+    seen = _told(probe)
+    if seen is None:
         return None
-    classes, numbers = np.unique(train.labels, return_inverse=True)
-    if len(classes) < 2 or np.bincount(numbers).min() < _A_CLASS or not np.isin(validation.labels, classes).all():
-        return None
-    asked = np.searchsorted(classes, validation.labels)
-    inside = out_of_fold(train.rows, numbers, train.half).argmax(1)
-    told = told_by(train.rows, numbers, validation.rows).argmax(1)
-    (own, own_error), (other, other_error) = _recall(inside, numbers), _recall(told, asked)
-    if other - own < max(_NOISE, _SIGMAS * math.hypot(own_error, other_error)):
-        return None
-    agree = inside == numbers
-    if np.bincount(numbers[agree], minlength=len(classes)).min() < 2:
-        return None
-    cleaned, _ = _recall(told_by(train.rows[agree], numbers[agree], validation.rows).argmax(1), asked)
-    guessing = 1 / len(classes)
-    right = float(np.clip((own - guessing) / (other - guessing), 0, 1))
+    right = min(1.0, max(0.0, (seen.inside - seen.guessing) / (seen.validation - seen.guessing)))
     evidence = {
-        "training labels told, out of fold": measured(round(own, 3), (round(other - _NOISE, 3), None)),
-        "validation labels told": round(other, 3),
-        "guessing": round(guessing, 3),
+        "training labels told, out of fold": measured(
+            round(seen.inside, 3), (round(seen.validation - _NOISE, 3), None)
+        ),
+        "validation labels told": round(seen.validation, 3),
+        "guessing": round(seen.guessing, 3),
         "labels that seem right": measured(round(right, 2), (0.9, None)),
     }
     trial = Trial(
         "only pictures whose label fits",
-        f"{int(agree.sum())} of {len(agree)} training pictures",
+        f"{seen.kept} of {seen.pictures} training pictures",
         "validation labels that a linear probe tells",
-        round(other, 3),
-        round(cleaned, 3),
-        helped=cleaned > other,
+        round(seen.validation, 3),
+        round(seen.from_kept, 3),
+        helped=seen.from_kept > seen.validation,
     )
     return Verdict(
         "data.labels",
@@ -78,6 +79,27 @@ def noisy(probe: Probe) -> Verdict | None:
         trials=(trial,),
         fix='fv.check_experiment_data("my_experiment.py", num_batches=None, model=True).suspects_of("disagreement")',
     )
+
+
+def _told(probe: Probe) -> _Told | None:
+    """What is told of either kind; None where there is too little to say, and where no noise shows."""
+    train, validation = _described(probe, training=True), _described(probe, training=False)
+    if train is None or validation is None or min(len(train.labels), len(validation.labels)) < _LEAST:
+        return None
+    classes, numbers = np.unique(train.labels, return_inverse=True)
+    if len(classes) < 2 or np.bincount(numbers).min() < _A_CLASS or not np.isin(validation.labels, classes).all():
+        return None
+    asked = np.searchsorted(classes, validation.labels)
+    told = out_of_fold(train.rows, numbers, train.half).argmax(1)
+    inside, inside_error = _recall(told, numbers)
+    other, other_error = _recall(told_by(train.rows, numbers, validation.rows).argmax(1), asked)
+    kept = told == numbers
+    if other - inside < max(_NOISE, _SIGMAS * math.hypot(inside_error, other_error)):
+        return None
+    if np.bincount(numbers[kept], minlength=len(classes)).min() < 2:
+        return None
+    from_kept, _ = _recall(told_by(train.rows[kept], numbers[kept], validation.rows).argmax(1), asked)
+    return _Told(inside, other, from_kept, int(kept.sum()), len(kept), 1 / len(classes))
 
 
 _NOISE = 0.1
