@@ -40,6 +40,12 @@ def wandb_records(file: BinaryIO, place: int = HEADER) -> Iterator[Record | Gap]
             yield Gap(found.place + base, found.length, found.reason, found.cut)
 
 
+def last_records(file: BinaryIO) -> list[Record]:
+    """The records at the end of `file`: those that begin in its last block, or in the one before."""
+    blocks = file.seek(0, 2) // _BLOCK
+    return [found for found in wandb_records(file, max(HEADER, (blocks - 1) * _BLOCK)) if isinstance(found, Record)]
+
+
 def _records(data: bytes, place: int) -> Iterator[Record | Gap]:
     start, parts = place, list[bytes]()
     while True:

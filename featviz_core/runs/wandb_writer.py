@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +14,12 @@ from PIL import Image
 
 from featviz_core.errors import RunError
 from featviz_core.runs.run import LoggedHistogram
+from featviz_core.runs.wandb_blocks import last_records
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.graph_pb2 import GraphDef
+
+_PATIENCE = 30.0  # seconds for wandb's process to write the end of a run
 
 _ALONE: dict[str, Any] = {
     "silent": True,
@@ -93,6 +98,27 @@ class WandbSink:
     def close(self) -> None:
         """End the run; waits until it is written, and sent where it is online."""
         self._run.finish()
+        if self._run.offline:
+            _await_end(Path(self._run.settings.sync_file))
 
     def _log(self, content: dict[str, Any], step: int, wall_time: float) -> None:
         self._run.log({**content, "step": step, "_timestamp": wall_time})
+
+
+def _await_end(file: Path) -> None:
+    """wandb asks its process to close the file, and does not wait: until then the end is missing, or all of it."""
+    end = time.monotonic() + _PATIENCE
+    while not _has_ended(file):
+        if time.monotonic() > end:
+            warnings.warn(f"Weights & Biases has not written all of {file.name}.", stacklevel=3)
+            return
+        time.sleep(0.02)
+
+
+def _has_ended(file: Path) -> bool:
+    from wandb.proto import wandb_internal_pb2
+
+    message = vars(wandb_internal_pb2)["Record"]
+    with file.open("rb") as content:
+        kinds = [message.FromString(record.data).WhichOneof("record_type") for record in last_records(content)]
+    return "exit" in kinds

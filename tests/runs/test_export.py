@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from PIL import Image
 
 import featviz_core as fv
 from featviz_core.errors import RunError
-from featviz_core.runs import export, model_graph
+from featviz_core.runs import export, model_graph, wandb_writer
+from featviz_core.runs.wandb_writer import WandbSink
 from tests.runs.logs import by_tensorboard
 
 
@@ -77,6 +79,25 @@ def test_a_zip_of_a_weights_and_biases_run_says_nothing_of_this_machine(
     assert run.name == "look"
     check(results, run)
     assert not capfd.readouterr().err
+
+
+def test_a_weights_and_biases_run_is_whole_once_it_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = WandbSink(tmp_path, {"project": "shapes", "mode": "offline"}, alone=True)
+    for step in range(400):  # several of its file's blocks
+        sink.scalars({"loss": step}, step, 1.7e9)
+    finish = sink._run.finish
+
+    def slowly() -> None:
+        finish()
+        (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+        wandb_writer._await_end(file)
+        whole = file.read_bytes()
+        file.write_bytes(whole[:7])
+        threading.Timer(0.3, file.write_bytes, [whole]).start()
+
+    monkeypatch.setattr(sink._run, "finish", slowly)
+    sink.close()
+    assert fv.read_run(tmp_path).scalars["loss"].steps.tolist() == list(range(400))
 
 
 def test_curves_go_over_their_own_column(tmp_path: Path) -> None:
