@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def nothing_learned(curves: Curves) -> Iterator[Finding]:
         "nothing_learned",
         "fail" if accuracy is not None or curves.by_step else "warn",
         "Nothing is learned",
-        f"After a first value of {early:.3g} the loss falls to {loss.end:.3g} and stays: the network gives up its "
+        f"After values of up to {early:.3g} the loss falls to {loss.end:.3g} and stays: the network gives up its "
         "inputs and answers by the shares of the classes."
         if wild
         else "The loss stays where it began.",
@@ -127,7 +127,7 @@ def updates(curves: Curves) -> Iterator[Finding]:
             remedy="Lower the learning rate by a factor of 3 to 10.",
             **numbers,
         )
-    elif middle < _UPDATES[0]:
+    elif middle < _UPDATES[0] and _first_update(curves, typical) < _UPDATES[0]:
         yield seen(
             "rate_too_low",
             "fail" if middle < _STANDSTILL else "warn",
@@ -144,6 +144,11 @@ def _typical_updates(curves: Curves) -> dict[str, float]:
     """The update size of each weight, after the start of the run; only of those that move at all."""
     found = {one.tag: float(np.median(one.levels[len(one.levels) // 3 :])) for one in curves.updates}
     return {tag: size for tag, size in found.items() if size > 0}
+
+
+def _first_update(curves: Curves, moving: Iterable[str]) -> float:
+    """The update size at the start: steps that were large and died out speak of a dead network, not of its rate."""
+    return float(np.median([one.levels[0] for one in curves.updates if one.tag in moving]))
 
 
 def rate_zero(curves: Curves) -> Iterator[Finding]:

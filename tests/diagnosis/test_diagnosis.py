@@ -181,3 +181,12 @@ def test_weights_that_do_not_move_are_no_matter_of_the_rate() -> None:
     found = {finding.code: finding for finding in diagnose(pd.concat([frame, *sizes]), ROLES)}
     assert found["curve.not_moving"].title.startswith("2 of 3 weights")
     assert "curve.rate_too_low" not in found
+
+
+def test_steps_that_die_out_after_a_blow_are_not_called_too_small() -> None:
+    frame = BY_NAME["wild then flat"].frame(seed=0)
+    looks = np.arange(0, STEPS, 50)
+    sizes = pd.DataFrame({"step": looks, "tag": "update/stem.weight", "value": 0.7 * np.exp(-looks / 20.0)})
+    found = codes(pd.concat([frame, sizes]))
+    assert "curve.nothing_learned" in found
+    assert "curve.rate_too_low" not in found
