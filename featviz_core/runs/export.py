@@ -25,7 +25,7 @@ from PIL import Image
 from featviz_core.errors import RunError
 from featviz_core.runs.sources import MAX_UNPACKED
 from featviz_core.runs.wandb_writer import WandbSink
-from featviz_core.runs.writing import Sink, TensorBoardSink, next_free, written_histogram
+from featviz_core.runs.writing import Sink, TensorBoardSink, free_folder, written_histogram
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -100,8 +100,9 @@ def to_folder(items: Iterable[Item], folder: str | Path) -> Path:
 
     Raises `RunError` where nothing can be written.
     """
-    place = next_free(Path(folder))
-    _write(items, TensorBoardSink(place))
+    with free_folder(Path(folder)) as place:
+        sink = TensorBoardSink(place)
+    _write(items, sink)
     return place
 
 

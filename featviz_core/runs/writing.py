@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -64,8 +66,7 @@ class TensorBoardSink:
                 str(logdir), max_queue=100_000, flush_secs=FLUSH_SECONDS, purge_step=purge_step
             )
         except OSError as error:
-            why = error.strerror or str(error)
-            raise RunError(f"No run can be written to {logdir}.", why=why, do="Name a folder of your own.") from error
+            raise _not_writable(logdir, error) from error
 
     def scalars(self, values: Mapping[str, float], step: int, wall_time: float) -> None:
         """All values of a step in one record, which costs a third of one record each."""
@@ -135,17 +136,43 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def next_free(logdir: Path) -> Path:
-    """`logdir`, or `logdir-2`, `logdir-3` …: the first that holds no run yet."""
-    number, free = 1, logdir
-    while _holds_run(free):
-        number += 1
-        free = logdir.with_name(f"{logdir.name}-{number}")
+@contextmanager
+def free_folder(logdir: Path) -> Iterator[Path]:
+    """`logdir`, or `logdir-2`, `logdir-3` …: the first that holds no run yet, and is no other script's meanwhile.
+
+    Inside of its `with`, a run has to be begun there. Raises `RunError` where there can be no folder.
+    """
+    with ExitStack() as claim:
+        try:
+            free = _claimed(logdir, claim)
+        except OSError as error:
+            raise _not_writable(logdir, error) from error
+        yield free
+
+
+def _claimed(logdir: Path, claim: ExitStack) -> Path:
+    for number in itertools.count(1):
+        free = logdir if number == 1 else logdir.with_name(f"{logdir.name}-{number}")
+        if _holds_run(free):
+            continue
+        free.mkdir(parents=True, exist_ok=True)
+        mark = free / ".begins"
+        with suppress(FileExistsError):
+            mark.touch(exist_ok=False)
+            claim.callback(mark.unlink)
+            if not _holds_run(free):  # another one may have begun between
+                break
+            claim.close()
     return free
 
 
 def _holds_run(folder: Path) -> bool:
     return any(folder.glob("*tfevents*"))
+
+
+def _not_writable(logdir: Path, error: OSError) -> RunError:
+    why = error.strerror or str(error)
+    return RunError(f"No run can be written to {logdir}.", why=why, do="Name a folder of your own.")
 
 
 def written_histogram(step: int, wall_time: float, tag: str, counts: Any, edges: Any) -> LoggedHistogram:

@@ -6,6 +6,7 @@ import copy
 import io
 import math
 import pickle
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -275,6 +276,26 @@ def test_runs_lie_side_by_side_and_a_run_is_taken_up_where_the_checkpoint_says(t
     assert run.scalars["loss/train"].values.tolist() == [2] * 6 + [3]
     assert run.scalars["loss/train"].steps.tolist() == list(range(7))
     assert "run.resumed" in {finding.code for finding in run.findings}
+
+
+def test_runs_that_begin_at_the_same_time_lie_side_by_side(tmp_path: Path) -> None:
+    monitors = [fv.TrainingMonitor(tmp_path / "run") for _ in range(6)]
+    together = threading.Barrier(len(monitors))
+
+    def begin(monitor: fv.TrainingMonitor) -> None:
+        together.wait()
+        monitor.update(loss=1.0)
+        monitor.close()
+
+    threads = [threading.Thread(target=begin, args=(monitor,)) for monitor in monitors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    names = ["run", *(f"run-{number}" for number in range(2, 7))]
+    assert sorted(monitor.logdir.name for monitor in monitors) == names
+    assert [len(run.scalars["loss/train"]) for run in fv.read_runs(tmp_path)] == [1] * 6
+    assert {path.name for path in tmp_path.glob("*/*") if "tfevents" not in path.name} == set()
 
 
 def test_a_model_that_cannot_be_shown_is_trained_and_monitored(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from featviz_core.errors import RunError
 from featviz_core.runs import tags
-from featviz_core.runs.writing import Sink, TensorBoardSink, next_free
+from featviz_core.runs.writing import Sink, TensorBoardSink, free_folder
 from featviz_core.techniques.training_monitor.inspector import Inspector
 from featviz_core.techniques.training_monitor.ranks import ranks
 from featviz_core.techniques.training_monitor.recorder import Recorder
@@ -143,9 +144,8 @@ class TrainingMonitor:
             self._recorder.close()
 
     def _sinks(self) -> list[Sink]:
-        if not self._resumed:
-            self.logdir = next_free(self.logdir)
-        sinks: list[Sink] = [TensorBoardSink(self.logdir, purge_step=self.step if self._resumed else None)]
+        with nullcontext(self.logdir) if self._resumed else free_folder(self.logdir) as self.logdir:
+            sinks: list[Sink] = [TensorBoardSink(self.logdir, purge_step=self.step if self._resumed else None)]
         if self._wandb is not None:
             from featviz_core.runs.wandb_writer import WandbSink
 
