@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import featviz_core as fv
+from pages._ui import export
 from tests.fuzz.zips import packed, picture
 
 PAGE = "pages/debug_training/data_check.py"
@@ -34,6 +36,18 @@ def test_a_fault_of_an_experiment_is_found(open_page: OpenPage) -> None:
         app.session_state["more"] = tab
         app.run()
         assert not app.exception, tab
+
+
+def test_the_result_is_sent_as_a_run(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, export.Items] = {}
+    monkeypatch.setattr(export, "button", lambda items, name: made.__setitem__(name, items))
+    app = finished(open_page(PAGE, experiment="demo/case_2"))
+    app.session_state["more"] = "Take away"
+    app.run()
+    assert not app.exception, app.exception
+    run = fv.read_run({"sent.zip": export._packed(made["data_check"], "sent", None)})
+    assert {image.tag for image in run.images} == {"pictures/train", "pictures/validation"}
+    assert {"batches/mean", "classes/count", "channels/mean"} <= set(run.scalars)
 
 
 def test_a_zip_is_checked_and_its_damage_is_listed(open_page: OpenPage) -> None:

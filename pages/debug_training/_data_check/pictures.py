@@ -47,6 +47,14 @@ def samples(check: DataCheck) -> None:
             _enlarged(check, notes[chosen], tiles[chosen])
 
 
+def sheets(check: DataCheck) -> dict[str, Image.Image]:
+    """The first pictures of each split beside each other, as a person sees them."""
+    found: dict[str, list[Image.Image]] = {}
+    for sample in check.samples:
+        found.setdefault(sample.picture.split, []).append(_tile(sample.person))
+    return {split: show.sheet(tiles, columns=min(_ACROSS, len(tiles))).image for split, tiles in found.items()}
+
+
 def odd(check: DataCheck) -> None:
     """Pictures that stand out, by kind; a click enlarges one."""
     kinds = [kind for kind in SUSPECT_KINDS if check.suspects_of(kind)]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
 from featviz_core import charts
+from pages._ui import export
+from pages.debug_training._data_check import pictures
 
 if TYPE_CHECKING:
     from featviz_core.techniques.data_check.result import DataCheck
@@ -128,6 +131,7 @@ def take_away(source: Source, check: DataCheck, num_batches: int | None) -> None
                 on_click="ignore",
                 help=f"The table of {label.lower()}.",
             )
+        export.button(partial(_sent, check), "data_check")
     name = json.dumps(source.name, ensure_ascii=False)
     if source.project is not None:
         call = f"check = fv.check_experiment_data({name}, num_batches={num_batches})"
@@ -140,6 +144,16 @@ def take_away(source: Source, check: DataCheck, num_batches: int | None) -> None
             f"num_batches={num_batches}\n).check"
         )
     st.code(f'{begin}import featviz_core as fv\n\n{call}\nprint(check.frame())\nprint(*check.findings, sep="\\n")\n')
+
+
+def _sent(check: DataCheck, to: Any) -> list[Any]:
+    """The first pictures, the tables, and the course of the values over the loader's order."""
+    items = [to.Picture(f"pictures/{split}", sheet) for split, sheet in pictures.sheets(check).items()]
+    tables = {"batches": check.frame(), "classes": check.class_counts, "channels": check.channels}
+    items += [to.Table(name, frame) for name, frame in tables.items() if not frame.empty]
+    for split, part in check.over_time.groupby("split", sort=False):
+        items.append(to.Table(f"over_time/{split}", part[["first", "mean", "std"]], x="first"))
+    return items
 
 
 def _shape(shape: tuple[int, ...]) -> str:
