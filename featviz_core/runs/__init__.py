@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from featviz_core.lazy import lazily
 
 if TYPE_CHECKING:
+    from featviz_core.runs.follow import FolderFollower as FolderFollower
     from featviz_core.runs.follow import Follower as Follower
     from featviz_core.runs.follow import follow_run as follow_run
     from featviz_core.runs.graph import model_graph as model_graph
@@ -23,6 +24,7 @@ __getattr__ = lazily(
     __name__,
     {
         "Damage": "run",
+        "FolderFollower": "follow",
         "Follower": "follow",
         "LoggedImage": "run",
         "Role": "roles",

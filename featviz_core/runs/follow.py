@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -14,12 +15,16 @@ from featviz_core.runs.layout import Rename, RunFiles, runs_in
 from featviz_core.runs.log_file import LogFile
 from featviz_core.runs.roles import Wanted
 from featviz_core.runs.run import Run
-from featviz_core.runs.sources import EVENTS, LINES, TABLES, WANDB, Files, Source, sources_of
+from featviz_core.runs.sources import EVENTS, LINES, TABLES, WANDB, Files, NoLog, Source, sources_of
 from featviz_core.zip_files import shown
 
 # By how a file's name ends: where its reader is. Imported when needed, because TensorBoard's takes a second.
 _READERS = ((WANDB, "wandb_file:WandbFile"), (TABLES, "tables:Table"), (LINES, "lines:JsonLines"))
 _EVENTS = "events:EventFile"
+
+
+_QUIET_SECONDS = 60.0
+"""How long a log has to stand still before an unfinished record at its end is damage."""
 
 
 def _log(source: Source, rename: Rename) -> LogFile:
@@ -61,6 +66,66 @@ def follow_run(path: str | Path, *, names: Mapping[str, Wanted] | None = None) -
     Arguments and errors as for `read_run`.
     """
     return Follower(partial(only_run, path), names)
+
+
+@dataclass(slots=True)
+class _Known:
+    """A run that was read: its files as they were then, and whether nobody seemed to write any more."""
+
+    files: dict[str, tuple[int, int]]
+    follower: Follower
+    finished: bool
+    run: Run | None
+
+
+class FolderFollower:
+    """Reads all runs in a folder again and again; each `update` reads only what was written since the last.
+
+    A run in which nothing was written stays the same `Run`.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = folder
+        self._found: dict[str, RunFiles] = {}
+        self._known: dict[str, _Known] = {}
+
+    def update(self) -> list[Run]:
+        """The runs as they are now, by name. Raises `RunError` where there is none."""
+        self._found = {found.name: found for found in all_runs(self._folder)}
+        self._known = {name: self._read(name) for name in self._found}
+        runs = [known.run for known in self._known.values() if known.run is not None]
+        if not runs:
+            raise NoLog("No file here holds values of a training run.", why="No table has a column of numbers.")
+        return runs
+
+    def has_grown(self) -> bool:
+        """Whether anything was written since the last `update`. Raises as that does."""
+        now = {found.name: _sizes(found) for found in all_runs(self._folder)}
+        return now != {name: known.files for name, known in self._known.items()}
+
+    def _read(self, name: str) -> _Known:
+        files, known = _sizes(self._found[name]), self._known.get(name)
+        finished = time.time() - max(changed for _, changed in files.values()) / 1e9 > _QUIET_SECONDS
+        if known is not None and (known.files, known.finished) == (files, finished):
+            return known
+        # An end that was taken for damage, or a file that is another one now, cannot be read on.
+        anew = known is None or known.finished or any(files.get(one, (0, 0)) < had for one, had in known.files.items())
+        follower = Follower(lambda: self._found[name], None) if anew or known is None else known.follower
+        try:
+            run = follower.update(finished=finished)
+        except NoLog:  # other tables may lie among the runs
+            return _Known(files, follower, finished, None)
+        return _Known(files, follower, finished, run if finished or run.scalars or run.images else None)
+
+
+def _sizes(found: RunFiles) -> dict[str, tuple[int, int]]:
+    """Of each file its bytes, and when it was written last, in nanoseconds."""
+    sizes = {}
+    for source, _ in found.parts:
+        if isinstance(source.content, Path) and source.content.exists():
+            about = source.content.stat()
+            sizes[source.name] = (about.st_size, about.st_mtime_ns)
+    return sizes
 
 
 def only_run(files: Files) -> RunFiles:

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 import featviz_core as fv
 from pages._ui import launch
+from pages.debug_training._training_monitor import sources
 
 PAGE = "pages/debug_training/training_monitor.py"
 
@@ -86,6 +87,26 @@ def test_the_folder_of_runs_comes_from_the_command_line_and_damage_is_told(
     assert "Part of the log cannot be read" in text(app)
     assert "bytes from byte" in text(app)
     assert app.button_group[1].options == ["first", "second"] or "second" in str(app.button_group[1].options)
+
+
+def test_what_is_written_into_the_folder_meanwhile_is_shown(
+    open_page: OpenPage, started_with: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_POLL_SECONDS", 0.0)  # all that was written is seen at once
+    with fv.TrainingMonitor(started_with / "b") as monitor:
+        monitor.update(loss=1.0)
+        monitor.validate(loss=1.0)
+    app = open_page(PAGE, look_at="your runs folder")
+    assert "best 1 at step 0" in text(app)
+    with fv.TrainingMonitor(started_with / "a") as other:
+        other.update(loss=9.0)
+    with fv.TrainingMonitor(started_with / "b") as again:
+        again.load_state_dict(monitor.state_dict())
+        again.update(loss=0.5)
+        again.validate(loss=0.5)
+    app.run()
+    assert "best 0.5 at step 1" in text(app)
+    assert app.button_group[1].value == ["b"]
 
 
 def test_the_folder_is_not_offered_without_the_option(open_page: OpenPage) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import time
 import zipfile
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import featviz_core as fv
 from featviz_core.errors import FeatVizError, RunError
+from featviz_core.runs import FolderFollower
 from featviz_core.runs.records import Gap, Record, records
 from tests.runs.logs import by_tensorboard, event_file, plain_run
 
@@ -243,3 +246,31 @@ def test_no_step_of_a_long_log_is_left_out(tmp_path: Path) -> None:
     writer.close()
     found = fv.read_run(tmp_path).scalars["loss"]
     assert found.steps.tolist() == found.values.tolist() == list(range(steps))
+
+
+def test_a_folder_of_runs_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("who,what\nme,this\n")
+    (tmp_path / "done.csv").write_text("step,loss\n0,1\n1,0.5\n2,0.")
+    with pytest.raises(RunError):
+        FolderFollower(tmp_path / "none").update()
+    follower = FolderFollower(tmp_path)
+    (done,) = follower.update()
+    assert done.scalars["loss"].steps.tolist() == [0, 1]
+    assert not follower.has_grown()
+    plain_run(tmp_path / "first", steps=3)
+    assert follower.has_grown()
+    same, first = follower.update()
+    assert same is done
+    file = event_file(tmp_path / "first")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-5])  # another run by the same name
+    follower.update()
+    file.write_bytes(whole)
+    assert follower.update()[1].frame().equals(first.frame())
+    hour = time.time() - 3600
+    for path in (tmp_path / "done.csv", tmp_path / "notes.csv"):  # nobody writes any more
+        os.utime(path, (hour, hour))
+    assert follower.update()[0].scalars["loss"].values.tolist() == [1, 0.5, 0]
+    with (tmp_path / "done.csv").open("a") as table:
+        table.write("25\n3,0.125\n")
+    assert follower.update()[0].scalars["loss"].values.tolist() == [1, 0.5, 0.25, 0.125]

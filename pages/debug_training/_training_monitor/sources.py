@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from featviz_core.diagnosis import diagnose
-from featviz_core.runs import Run, read_runs, roles_of
+from featviz_core.runs import FolderFollower, Run, read_runs, roles_of
 from featviz_core.techniques.training_monitor.made_up import made_up, made_up_runs
 from pages._ui import launch
 from pages.debug_training._training_monitor import train
@@ -18,7 +20,7 @@ from pages.debug_training._training_monitor.view import Opened
 
 TRAIN_HERE = "train here"
 _MOST_KEPT = 12
-_ENDINGS = ["zip", "csv", "tsv", "jsonl", "ndjson", "wandb"]
+_POLL_SECONDS = 3.0
 
 
 def made_up_ones() -> list[Run]:
@@ -49,12 +51,30 @@ def _unique(index: int, names: list[str]) -> str:
 
 
 def folder() -> list[Run]:
-    """The runs below the folder that the app was started with; read again on request."""
+    """The runs below the folder that the app was started with, as they are now."""
     place: Path = launch.options().runs
-    if st.button("Read again", icon=":material/refresh:", help="Reads what was written since, and new runs."):
-        st.session_state["runs read"] = st.session_state.get("runs read", 0) + 1
-    key = ("folder", str(place), st.session_state.get("runs read", 0))
-    return _kept(key, lambda: read_runs(place))
+    kept: dict[Path, FolderFollower] = st.session_state.setdefault("followed folders", {})
+    follower = kept.setdefault(place, FolderFollower(place))
+    st.session_state["folder read"] = math.inf
+    if st.toggle(
+        "Follow",
+        True,
+        key="follow",
+        bind="query-params",
+        help="Draws what is written meanwhile, and new runs, every few seconds.",
+    ):
+        _watch(follower)
+    with st.spinner("Reading the logs …"):
+        runs = follower.update()
+    st.session_state["folder read"] = time.monotonic()
+    return runs
+
+
+@st.fragment(run_every=_POLL_SECONDS)
+def _watch(follower: FolderFollower) -> None:
+    # Not in the run that reads, which would begin again and again.
+    if time.monotonic() - st.session_state["folder read"] > _POLL_SECONDS / 2 and follower.has_grown():
+        st.rerun()
 
 
 SOURCES: dict[str, Callable[[], list[Run]]] = {
@@ -90,16 +110,19 @@ def opened(run: Run, by_hand: Mapping[str, Any]) -> Opened:
 
 
 def chosen(runs: list[Run]) -> list[Run]:
-    """Those that are ticked; the first one at the start."""
+    """Those that are ticked, also beside new ones; the first one at the start."""
     names = [run.name for run in runs]
     if len(runs) < 2:
+        st.session_state["runs shown"] = names
         return runs
+    before = [name for name in st.session_state.get("runs shown", []) if name in names]
     picked = st.pills(
         "Runs",
         names,
         selection_mode="multi",
-        default=names[:1],
+        default=before or names[:1],
         key=f"shown {hash(tuple(names))}",
         help="Several runs are drawn into the same charts, each in a colour of its own.",
     )
+    st.session_state["runs shown"] = picked
     return [run for run in runs if run.name in picked]
