@@ -106,11 +106,14 @@ def _lost(lost: pd.DataFrame, x: alt.X) -> alt.Chart:
 
 def _bands(bands: pd.DataFrame) -> alt.Chart:
     # Filled, not coloured: charts share one scale of colours, and that is the curves'.
-    fill = alt.Fill("severity:N", scale=alt.Scale(domain=list(_MARKS), range=list(_MARKS.values())), legend=None)
+    scale = alt.Scale(domain=list(_MARKS), range=list(_MARKS.values()))
+    fill = alt.Fill("severity:N", scale=scale, legend=None)
+    # The edge shows a place of a single step.
+    edge = alt.Stroke("severity:N", scale=scale, legend=None)
     chart: alt.Chart = (
         alt.Chart(bands)
-        .mark_rect(opacity=0.13)
-        .encode(x="from:Q", x2="to:Q", fill=fill, tooltip=[alt.Tooltip("title:N", title="seen here")])
+        .mark_rect(fillOpacity=0.13, strokeOpacity=0.5, strokeWidth=1)
+        .encode(x="from:Q", x2="to:Q", fill=fill, stroke=edge, tooltip=[alt.Tooltip("title:N", title="seen here")])
     )
     return chart
 

@@ -13,8 +13,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import featviz_core as fv
+from featviz_core import run_charts
+from featviz_core.findings import Finding
+from featviz_core.techniques.training_monitor.lines import View, lines
 from pages._ui import launch
-from pages.debug_training._training_monitor import sources
+from pages.debug_training._training_monitor import sources, view
 
 PAGE = "pages/debug_training/training_monitor.py"
 
@@ -126,6 +129,24 @@ def test_a_run_keeps_its_colour_whatever_is_shown_beside_it(open_page: OpenPage)
         found.append(dict(zip(scale["domain"], scale["range"], strict=True)))
     assert found[0]["made up: learns"] == found[1]["made up: learns"]
     assert len({found[1][name] for name in ("made up: learns", "made up: overfits", "made up: breaks")}) == 3
+
+
+def test_what_a_finding_rests_on_is_marked_be_it_a_single_step() -> None:
+    run = fv.read_run({"a.csv": b"step,loss\n" + b"".join(b"%d,%d\n" % (step, 9 - step) for step in range(9))})
+    told = [Finding("x", kind, kind, "", "loss", {"steps": (4, 4)}) for kind in ("warn", "note", "ok")]
+    bands = view._bands([view.Opened(run, tuple(told))], "loss", View())
+    assert bands.to_dict("list") == {
+        "from": [4, 4],
+        "to": [4, 4],
+        "severity": ["warn", "note"],
+        "title": ["warn", "note"],
+    }
+    chart = run_charts.curves(
+        lines([run], "loss", View()), title="loss", by="run", colors={"a.csv": "#000"}, bands=bands
+    )
+    first = chart.to_dict()["layer"][0]
+    assert first["encoding"]["stroke"]["field"] == "severity"
+    assert first["mark"]["strokeWidth"] > 0
 
 
 def scales(spec: Any) -> Iterator[dict[str, Any]]:

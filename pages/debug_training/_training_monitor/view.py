@@ -212,8 +212,8 @@ def _bands(opened: Sequence[Opened], metric: str, view: View) -> pd.DataFrame:
     rows = []
     for one in opened:
         tags = [tag for tag, _ in lines.tags_of(one.run, metric)]
-        loud = [f for f in one.findings if f.severity in ("fail", "warn") and f.where in tags and "steps" in f.evidence]
-        for finding in loud[:_MOST_BANDS]:
+        told = [f for f in one.findings if f.severity != "ok" and f.where in tags and "steps" in f.evidence]
+        for finding in told[:_MOST_BANDS]:
             place = lines.at_steps(one.run, finding.where, finding.evidence["steps"], view.axis)
             if place is None:
                 continue
