@@ -2,7 +2,7 @@
 
 For TensorBoard, a folder with event files is a run. Two writers spread one over several folders, and mean one run:
 Keras writes `train` and `validation` beside each other, and `SummaryWriter.add_scalars("Loss", {"train": ...})` writes
-`Loss` into a folder `Loss_train`.
+`Loss` into a folder `Loss_train`. W&B exports a file for each chart, with all runs that the chart shows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
-from featviz_core.runs.sources import EVENTS, Source
+from featviz_core.runs.sources import EVENTS, TABLES, Source
 
 Rename: TypeAlias = Callable[[str], str]
 
@@ -33,17 +33,35 @@ def runs_in(sources: Iterable[Source]) -> list[RunFiles]:
     """The runs among these files, by name."""
     folders: dict[str, list[Source]] = {}
     runs: list[RunFiles] = []
+    exported: dict[str, list[tuple[Source, Rename]]] = {}
     for source in sources:
         if EVENTS in source.base.lower():
             folders.setdefault(source.folder, []).append(source)
+        elif len(beside := _exported_runs(source)) > 1:
+            for run in beside:
+                name = f"{source.folder}/{run}".lstrip("/")
+                exported.setdefault(name, []).append((source, partial(_of_run, run)))
         else:
             runs.append(RunFiles(source.name, ((source, _unchanged),)))
     owners: dict[str, list[tuple[Source, Rename]]] = {}
     for folder, files in folders.items():
         owner, rename = _owner(folder, folders)
         owners.setdefault(owner, []).extend((source, rename) for source in files)
-    runs += [RunFiles(folder, tuple(parts)) for folder, parts in owners.items()]
+    exported = {f"{name} (exported)" if name in owners else name: parts for name, parts in exported.items()}
+    runs += [RunFiles(name, tuple(parts)) for name, parts in (owners | exported).items()]
     return sorted(runs, key=lambda run: run.name)
+
+
+def _exported_runs(source: Source) -> list[str]:
+    from featviz_core.runs.tables import exported_runs
+
+    return exported_runs(source) if source.base.lower().endswith(TABLES) else []
+
+
+def _of_run(run: str, column: str) -> str:
+    """A column's tag without the name of its run; empty where that is another one."""
+    owner, between, tag = column.rpartition(" - ")
+    return column if not between else tag if owner == run else ""
 
 
 def _owner(folder: str, folders: dict[str, list[Source]]) -> tuple[str, Rename]:

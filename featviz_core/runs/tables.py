@@ -17,6 +17,7 @@ from featviz_core.runs.sources import NoLog, Source
 from featviz_core.zip_files import shown
 
 _DELIMITERS = (",", ";", "\t")
+_LONGEST = 2**20  # bytes of a header
 _BOUND = re.compile(r"__(MIN|MAX)$")
 # In the name of a file that TensorBoard exports.
 _EXPORTED = re.compile(r"^run-.*?-tag-(.+)\.csv$")
@@ -66,9 +67,8 @@ class Table(LogFile):
             return file.read(len(self._header)) != self._header
 
     def _read_header(self, record: Record) -> None:
-        self._header, names = record.data, text(record)
-        self._delimiter = max(_DELIMITERS, key=names.count)
-        columns = [name.strip() for name in next(csv.reader([names], delimiter=self._delimiter))]
+        self._header = record.data
+        self._delimiter, columns = _split(text(record))
         self._columns = _unique(_without_run(_from_file_name(columns, self.source.base)))
 
     def _cells(self, line: str) -> dict[str, Cell]:
@@ -90,7 +90,8 @@ class Table(LogFile):
             tag, value = cells.pop("tag", ""), cells.pop("value", math.nan)  # pandas leaves NaN out
             return {**cells, self.rename(str(tag)): value}
         bounds = {name for name in cells if _BOUND.search(name) and cells[name] == cells.get(_BOUND.sub("", name))}
-        return {self.rename(name): cell for name, cell in cells.items() if name not in bounds}
+        tags = {name: self.rename(name) for name in cells if name not in bounds}
+        return {tag: cells[name] for name, tag in tags.items() if tag}
 
 
 def _from_file_name(names: list[str], file: str) -> list[str]:
@@ -106,8 +107,29 @@ def _without_run(names: list[str]) -> list[str]:
     are of one run."""
     if not any(_BOUND.search(name) for name in names):
         return names
-    runs = {name.partition(" - ")[0] for name in names if " - " in name}
-    return [name.partition(" - ")[2] if len(runs) == 1 and " - " in name else name for name in names]
+    one = len(_runs_named(names)) == 1
+    return [name.rpartition(" - ")[2] if one and " - " in name else name for name in names]
+
+
+def _runs_named(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(name.rpartition(" - ")[0] for name in names if " - " in name))
+
+
+def exported_runs(source: Source) -> list[str]:
+    """The runs whose columns stand beside each other in what W&B exports of a chart; none in another table."""
+    with source.open() as file:
+        line = file.readline(_LONGEST)
+    try:
+        _, names = _split(text(Record(0, len(line), line)))
+    except csv.Error:
+        return []
+    return _runs_named(names) if any(_BOUND.search(name) for name in names) else []
+
+
+def _split(header: str) -> tuple[str, list[str]]:
+    """What stands between the names in a table's first line, and the names."""
+    delimiter = max(_DELIMITERS, key=header.count)
+    return delimiter, [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
 
 
 def _unique(names: list[str]) -> list[str]:

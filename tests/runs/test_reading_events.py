@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.event_file_writer import AtomicCounter, EventFileWriter
 from torch.utils.tensorboard import SummaryWriter
 
 import featviz_core as fv
@@ -198,7 +198,11 @@ def test_add_scalars_and_keras_spread_one_run_over_folders(tmp_path: Path) -> No
     assert keras.roles["validation/epoch_loss"] == fv.Role("loss", "validation")
 
 
-def test_what_a_resumed_run_replaces_is_left_out_as_tensorboard_does(tmp_path: Path) -> None:
+def test_what_a_resumed_run_replaces_is_left_out_as_tensorboard_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # TensorBoard numbers the files of a process, and reads the tenth before the ninth.
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", AtomicCounter(100))
     for start, value, purge in ((0, 1.0, None), (6, 2.0, 6)):
         with SummaryWriter(str(tmp_path), filename_suffix=str(start), purge_step=purge) as writer:
             for step in range(start, 10):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import featviz_core as fv
 from featviz_core.errors import RunError
 from featviz_core.runs import roles_of
+from tests.runs.logs import plain_run
 
 KERAS = "epoch;accuracy;loss;val_accuracy;val_loss;learning_rate\n0;0.5;1.5;0.4;1.6;0.001\n1;0.6;nan;0.5;1.3;0.001\n"
 LIGHTNING = "epoch,lr-SGD,step,train_loss_step,val_loss\n0,0.1,9,0.5,\n0,0.1,19,inf,\n0,,19,,0.7\n"
@@ -44,6 +45,28 @@ def test_what_the_libraries_write(name: str) -> None:
     assert run.tags("loss", "validation") == [validation_loss]
     assert not run.damage
     assert run.name == name
+
+
+def test_the_runs_that_weights_and_biases_exports_beside_each_other_are_told_apart() -> None:
+    def exported(metric: str, *rows: str) -> bytes:
+        columns = [f"{run} - {metric}{end}" for run in ("train-a", "b - 2") for end in ("", "__MIN", "__MAX")]
+        return "\n".join([",".join(f'"{name}"' for name in ("Step", *columns)), *rows]).encode()
+
+    loss = exported("val/loss", "0,3,3,3,,,", "5,2,1,2,4,4,4")
+    rate = exported("lr", "0,0.1,0.1,0.1,0.2,0.2,0.2")
+    first, second = sorted(fv.read_runs({"loss.csv": loss, "rate.csv": rate}), key=lambda run: run.name)[::-1]
+    assert (first.name, second.name) == ("train-a", "b - 2")
+    assert first.scalars["val/loss"].steps.tolist() == [0, 5]
+    assert first.scalars["val/loss__MIN"].values.tolist() == [1]
+    assert first.tags("loss", "validation") == ["val/loss"]
+    assert first.scalars["lr"].values.tolist() == [0.1]
+    assert not first.damage
+
+
+def test_an_exported_run_beside_the_same_run_in_a_folder_keeps_its_own_name(tmp_path: Path) -> None:
+    plain_run(tmp_path / "a", steps=2)
+    (tmp_path / "loss.csv").write_text("Step,a - loss,a - loss__MAX,b - loss,b - loss__MAX\n0,1,1,2,2\n")
+    assert [run.name for run in fv.read_runs(tmp_path)] == ["a", "a (exported)", "b"]
 
 
 def test_times_are_read() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from featviz_core.diagnosis import diagnose
+from featviz_core.errors import FeatVizError
 from featviz_core.runs import FolderFollower, Run, read_runs, roles_of
 from featviz_core.techniques.training_monitor.made_up import made_up, made_up_runs
 from pages._ui import launch
@@ -73,7 +74,13 @@ def folder() -> list[Run]:
 @st.fragment(run_every=_POLL_SECONDS)
 def _watch(follower: FolderFollower) -> None:
     # Not in the run that reads, which would begin again and again.
-    if time.monotonic() - st.session_state["folder read"] > _POLL_SECONDS / 2 and follower.has_grown():
+    if time.monotonic() - st.session_state["folder read"] <= _POLL_SECONDS / 2:
+        return
+    try:
+        grown = follower.has_grown()
+    except FeatVizError:  # the page itself says why
+        grown = True
+    if grown:
         st.rerun()
 
 
