@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from torch import nn
+from torch.optim import SGD
 
 import featviz_core as fv
 from featviz_core import run_charts
@@ -42,6 +44,17 @@ def test_a_visitor_sees_a_run_and_what_it_says(open_page: OpenPage, downloads: d
     app.session_state["more"] = "Take away"
     app.run()
     assert downloads["made up: overfits.csv"]().startswith(b"step,wall_time,tag,value\n")
+
+
+def test_how_to_write_a_run_is_shown_and_works(open_page: OpenPage, tmp_path: Path) -> None:
+    (shown,) = open_page(PAGE, look_at="your files").code
+    model = nn.Linear(2, 2)
+    known = {"model": model, "optimizer": SGD(model.parameters(), 0.1), "epochs": 2, "loader": [(0, 0)] * 3}
+    known |= dict.fromkeys(("loss", "accuracy", "validation_loss", "validation_accuracy"), 0.5)
+    exec(shown.value.replace("runs/first", str(tmp_path / "run")), known)
+    run = fv.read_run(tmp_path / "run")
+    assert len(run.scalars["loss/train"]) == 6
+    assert len(run.scalars["accuracy/validation"]) == 2
 
 
 def test_an_upload_is_read_and_named_by_hand(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:

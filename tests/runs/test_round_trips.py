@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tensorboard import program
 from torch import nn
 
 import featviz_core as fv
+from featviz_core.runs.wandb_writer import _await_end
 from tests.runs.logs import by_tensorboard
 
 LOSSES = [1.5, 0.1, float("nan"), float("inf"), 1e-30, -3.25]
@@ -114,6 +116,35 @@ def test_weights_and_biases_holds_the_same_run(written: Path) -> None:
         np.testing.assert_allclose(one.counts, logged[1][key].counts)
         np.testing.assert_allclose(one.low, logged[1][key].low)
     assert b"best" in next((written / "wandb").glob("offline-run-*/*.wandb")).read_bytes()
+
+
+def test_what_a_script_of_its_own_logs_to_weights_and_biases_is_read(tmp_path: Path) -> None:
+    import wandb
+
+    run = wandb.init(project="p", name="plain", mode="offline", dir=str(tmp_path), settings={"silent": True})
+    square = Image.new("RGB", (4, 3), "red")
+    for step in range(5):
+        run.log({"train/loss": 1 / (step + 1), "val": {"acc": step / 5}, "odd": math.nan, "text": "said"})
+    run.log({"spread": wandb.Histogram(np_histogram=([1, 2], [0.0, 0.5, 1.0])), "two": [wandb.Image(square)] * 2})
+    run.log({"lr-SGD": 0.25}, step=9)
+    run.finish()
+    _await_end(Path(run.settings.sync_file))
+    found = fv.read_run(tmp_path)
+    assert found.name == "plain"
+    assert found.roles == {
+        "train/loss": fv.Role("loss", "train"),
+        "val/acc": fv.Role("accuracy", "validation"),
+        "lr-SGD": fv.Role("lr"),
+    }
+    assert found.scalars["train/loss"].steps.tolist() == list(range(5))
+    np.testing.assert_allclose(found.scalars["train/loss"].values, [1 / (step + 1) for step in range(5)])
+    np.testing.assert_allclose(found.scalars["val/acc"].values, [step / 5 for step in range(5)])
+    assert np.isnan(found.scalars["odd"].values).all()
+    assert (found.scalars["lr-SGD"].steps.tolist(), found.scalars["lr-SGD"].values.tolist()) == ([9], [0.25])
+    assert found.histograms[["step", "low", "high", "count"]].to_numpy().tolist() == [[5, 0, 0.5, 1], [5, 0.5, 1, 2]]
+    assert [(image.step, image.tag) for image in found.images] == [(5, "two/0"), (5, "two/1")]
+    assert Image.open(io.BytesIO(found.images[1].data)).getpixel((0, 0))[:3] == (255, 0, 0)
+    assert not found.damage
 
 
 def test_runs_are_told_apart(written: Path) -> None:

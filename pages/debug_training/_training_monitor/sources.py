@@ -21,6 +21,16 @@ from pages.debug_training._training_monitor.view import Opened
 
 TRAIN_HERE = "train here"
 _MOST_KEPT = 12
+_RECORD = """\
+import featviz_core as fv
+
+with fv.TrainingMonitor("runs/first", model, optimizer) as monitor:
+    for epoch in range(epochs):
+        for images, targets in loader:
+            ...  # the step, as it always was
+            monitor.update(loss=loss, accuracy=accuracy)
+        monitor.validate(loss=validation_loss, accuracy=validation_accuracy)
+"""
 _POLL_SECONDS = 3.0
 
 
@@ -40,6 +50,8 @@ def uploads() -> list[Run]:
         "of a folder of runs. Nothing is written to disk.",
     )
     if not files:
+        st.markdown("A script of your own writes such a run, which TensorBoard opens too:")
+        st.code(_RECORD, language="python")
         return []
     content = {_unique(index, [file.name for file in files]): file for index, file in enumerate(files)}
     key = ("uploads", tuple(file.file_id for file in files))
