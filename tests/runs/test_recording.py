@@ -27,6 +27,12 @@ from featviz_core.techniques.training_monitor.looks import Budget
 from tests.runs.logs import by_tensorboard
 
 
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left out because this machine is busy."""
+    monkeypatch.setattr("featviz_core.techniques.training_monitor.inspector._ONCE", 1e9)
+
+
 def small_net() -> nn.Sequential:
     torch.manual_seed(1)
     return nn.Sequential(
