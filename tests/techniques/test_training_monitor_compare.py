@@ -42,3 +42,11 @@ def test_what_each_reached_is_counted() -> None:
     assert best["difference"] == best["second"] - best["first"]
     assert rows.loc["learning rate, last", "first"] == pytest.approx(0, abs=1e-9)
     assert rows.loc["steps"].tolist() == [2999, 2999, 0]
+
+
+def test_what_noise_may_explain_is_not_called_equal() -> None:
+    run = made_up("made up: learns")
+    found = partings(run, parted_at(run, "loss/train", 0, 1e-4))
+    (close,) = [finding for finding in found if finding.where == "loss/train"]
+    assert close.code == "compare.close"
+    assert "They end at" in close.detail
