@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from featviz_core.errors import RunError
+from featviz_core.findings import Finding
 from featviz_core.runs.draft import Draft
 from featviz_core.runs.layout import Rename, RunFiles, runs_in
 from featviz_core.runs.log_file import LogFile
@@ -93,10 +94,7 @@ class FolderFollower:
         """The runs as they are now, by name. Raises `RunError` where there is none."""
         self._found = {found.name: found for found in all_runs(self._folder)}
         self._known = {name: self._read(name) for name in self._found}
-        runs = [known.run for known in self._known.values() if known.run is not None]
-        if not runs:
-            raise NoLog("No file here holds values of a training run.", why="No table has a column of numbers.")
-        return runs
+        return at_least_one([known.run for known in self._known.values()])
 
     def has_grown(self) -> bool:
         """Whether anything was written since the last `update`. Raises as that does."""
@@ -111,11 +109,27 @@ class FolderFollower:
         # An end that was taken for damage, or a file that is another one now, cannot be read on.
         anew = known is None or known.finished or any(files.get(one, (0, 0)) < had for one, had in known.files.items())
         follower = Follower(lambda: self._found[name], None) if anew or known is None else known.follower
-        try:
-            run = follower.update(finished=finished)
-        except NoLog:  # other tables may lie among the runs
-            return _Known(files, follower, finished, None)
-        return _Known(files, follower, finished, run if finished or run.scalars or run.images else None)
+        run = as_far_as_readable(name, partial(follower.update, finished=finished))
+        begun = run is not None and (finished or bool(run.scalars or run.images or run.findings))
+        return _Known(files, follower, finished, run if begun else None)
+
+
+def as_far_as_readable(name: str, read: Callable[[], Run]) -> Run | None:
+    """One of several runs: where it cannot be read, one without values that says why; None where it is no log."""
+    try:
+        return read()
+    except NoLog:  # other tables may lie among the runs
+        return None
+    except RunError as error:
+        return Run(name, {}, {}, findings=(Finding("run.unreadable", "warn", error.what, error.why, "", {}, error.do),))
+
+
+def at_least_one(runs: Iterable[Run | None]) -> list[Run]:
+    """Those that are there. Raises `NoLog` for none."""
+    found = [run for run in runs if run is not None]
+    if not found:
+        raise NoLog("No file here holds values of a training run.", why="No table has a column of numbers.")
+    return found
 
 
 def _sizes(found: RunFiles) -> dict[str, tuple[int, int]]:

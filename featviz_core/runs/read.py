@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 
-from featviz_core.runs.follow import Follower, all_runs, only_run
+from featviz_core.runs.follow import Follower, all_runs, as_far_as_readable, at_least_one, only_run
 from featviz_core.runs.layout import RunFiles
 from featviz_core.runs.roles import Wanted
 from featviz_core.runs.run import Run
-from featviz_core.runs.sources import Files, NoLog
+from featviz_core.runs.sources import Files
 
 
 def read_run(files: Files, *, names: Mapping[str, Wanted] | None = None) -> Run:
@@ -30,15 +29,13 @@ def read_run(files: Files, *, names: Mapping[str, Wanted] | None = None) -> Run:
 def read_runs(files: Files, *, names: Mapping[str, Wanted] | None = None) -> list[Run]:
     """How did all trainings in a folder go? One `Run` for each folder with event files and each other log, by name.
 
-    Arguments and errors as for `read_run`.
+    One that cannot be read, such as W&B's without `wandb`, has no values and says why in its `findings`. Arguments and
+    errors as for `read_run`.
     """
-    runs = []
-    for found in all_runs(files):
-        with suppress(NoLog):  # other tables may lie among the runs
-            runs.append(Follower(partial(_same, found), names).update(finished=True))
-    if not runs:
-        raise NoLog("No file here holds values of a training run.", why="No table has a column of numbers.")
-    return runs
+    return at_least_one(
+        as_far_as_readable(found.name, partial(Follower(partial(_same, found), names).update, finished=True))
+        for found in all_runs(files)
+    )
 
 
 def _same(found: RunFiles) -> RunFiles:

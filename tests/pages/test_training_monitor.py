@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,21 @@ def test_what_is_written_into_the_folder_meanwhile_is_shown(
     app.run()
     assert "best 0.5 at step 1" in text(app)
     assert app.button_group[1].value == ["b"]
+
+
+def test_a_run_that_cannot_be_read_says_why_beside_the_others(
+    open_page: OpenPage, started_with: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb.proto", None)
+    (started_with / "a.wandb").write_bytes(b"x")
+    with fv.TrainingMonitor(started_with / "b") as monitor:
+        monitor.update(loss=1.0)
+    app = open_page(PAGE, look_at="your runs folder")
+    assert "a.wandb cannot be read without wandb" in text(app)
+    assert "pip install wandb" in text(app)
+    app.button_group[1].set_value(["b"]).run()
+    assert not app.exception, app.exception
+    assert "best 1 at step 0" in text(app)
 
 
 def test_the_folder_is_not_offered_without_the_option(open_page: OpenPage) -> None:

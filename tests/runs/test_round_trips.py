@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from tensorboard import program
 from torch import nn
 
 import featviz_core as fv
+from featviz_core.runs import FolderFollower
 from featviz_core.runs.wandb_writer import _await_end
 from tests.runs.logs import by_tensorboard
 
@@ -151,3 +153,14 @@ def test_runs_are_told_apart(written: Path) -> None:
     assert [run.name for run in fv.read_runs(written)] == ["run", "first"]
     with pytest.raises(fv.FeatVizError, match="holds 2 runs"):
         fv.read_run(written)
+
+
+def test_without_wandb_the_other_runs_are_read(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb.proto", None)
+    for runs in (fv.read_runs(written), FolderFollower(written).update()):
+        run, theirs = runs
+        assert len(run.scalars["loss/train"]) == len(LOSSES)
+        assert not theirs.scalars
+        (told,) = theirs.findings
+        assert (told.code, told.severity) == ("run.unreadable", "warn")
+        assert "pip install wandb" in told.remedy
