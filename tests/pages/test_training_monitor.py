@@ -146,6 +146,20 @@ def test_the_folder_is_not_offered_without_the_option(open_page: OpenPage) -> No
     assert "your runs folder" not in str(app.button_group[0].options)
 
 
+@pytest.mark.usefixtures("at_once")
+def test_the_rate_test_marks_ones_own_rate_and_the_suggested_one(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[pd.DataFrame] = []
+    chart = run_charts.rate_test
+    monkeypatch.setattr(run_charts, "rate_test", lambda frame, marks: drawn.append(marks) or chart(frame, marks))
+    app = open_page(PAGE, look_at="learning-rate test", experiment="demo/fine_tuning", rate_steps="80")
+    assert "Your learning rate fits" in text(app)
+    labels = dict(zip(drawn[0]["label"].str.partition(":")[0], drawn[0]["rate"], strict=True))
+    assert labels["yours"] == 3e-4
+    assert labels["suggested"] < labels["too high from here"]
+
+
 def test_a_run_keeps_its_colour_whatever_is_shown_beside_it(open_page: OpenPage) -> None:
     app = open_page(PAGE)
     runs = next(group for group in app.button_group if "made up: breaks" in str(group.options))

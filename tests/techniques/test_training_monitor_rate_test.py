@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from featviz_core.errors import ExperimentError
 from featviz_core.experiment import Experiment
-from featviz_core.techniques.training_monitor.rate_test import rate_test
+from featviz_core.techniques.training_monitor.rate_test import _judged, rate_test
 
 _IMAGES = torch.randn(256, 8, generator=torch.Generator().manual_seed(0))
 _TARGETS = _IMAGES @ torch.linspace(-1, 1, 8)
@@ -45,6 +45,17 @@ def test_the_rate_is_judged_by_where_the_loss_falls(own: float, code: str) -> No
     assert [finding.code for finding in found.findings] == [code]
     assert len(found.frame()) == len(found.rates)
     np.testing.assert_allclose(np.diff(np.log(found.rates)), np.log(1e8) / 199)
+
+
+@pytest.mark.parametrize(("own", "code"), [(3e-3, "rate.fits"), (1e-5, "rate.low")])
+def test_a_rate_at_which_the_loss_falls_is_not_too_low_however_fast_it_falls_elsewhere(own: float, code: str) -> None:
+    rates = np.geomspace(1e-7, 10, 320)
+    falls = [0.2 * np.clip(np.log10(rates / 3e-4), 0, 2), 1.2 * np.clip(np.log10(rates / 0.1), 0, 0.5)]
+    losses = 2.2 - sum(falls) + 3 * np.clip(np.log10(rates / 0.6), 0, None)
+    found = _judged(rates, losses, own)
+    assert found.suggested is not None
+    assert own < found.suggested / 30
+    assert [finding.code for finding in found.findings] == [code]
 
 
 def test_an_experiment_is_left_as_it_was() -> None:

@@ -27,6 +27,7 @@ Floats = NDArray[np.float64]
 _SMOOTHING = 0.8
 _BLOWN_UP = 4.0  # times the first loss: there is nothing more to learn
 _FEWEST = 20
+_HARDLY = 0.1  # of the whole fall
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +150,8 @@ def _tried(experiment: Experiment, rates: Floats, progress: Progress | None) -> 
 def _judged(rates: Floats, losses: Floats, own: float) -> RateTest:
     smooth = smoothed(losses, _SMOOTHING)
     suggested, lowest, too_high = _places(rates, smooth, losses)
-    findings = tuple(_about(own, suggested, lowest, too_high, len(losses)))
+    still = lowest is not None and _fallen(rates, smooth, own, lowest) < _HARDLY
+    findings = tuple(_about(own, suggested, lowest, too_high, len(losses), still=still))
     return RateTest(rates, losses, smooth, own, suggested, lowest, too_high, findings)
 
 
@@ -175,8 +177,15 @@ def _places(rates: Floats, smooth: Floats, losses: Floats) -> tuple[float | None
     return float(rates[int(np.argmax(falls)) + tenth // 2]), float(rates[lowest]), too_high
 
 
+def _fallen(rates: Floats, smooth: Floats, own: float, lowest: float) -> float:
+    """What share of its fall to the rate `lowest` the loss has behind it at the rate `own`."""
+    start = float(np.median(smooth[: max(3, len(rates) // 10)]))
+    at_own, at_lowest = np.interp(np.log([max(own, rates[0]), lowest]), np.log(rates), smooth)
+    return float((start - at_own) / (start - at_lowest or 1.0))
+
+
 def _about(
-    own: float, suggested: float | None, lowest: float | None, too_high: float | None, steps: int
+    own: float, suggested: float | None, lowest: float | None, too_high: float | None, steps: int, *, still: bool
 ) -> Iterator[Finding]:
     numbers = {"own": own} | ({"suggested": float(f"{suggested:.2g}")} if suggested else {})
     if suggested is None or lowest is None:
@@ -191,7 +200,7 @@ def _about(
     elif own > 3 * lowest or own > 1000 * suggested:
         detail = f"The loss falls fastest at {suggested:.1e}, is lowest at {lowest:.1e}, and yours is {own:.1e}."
         yield Finding("rate.high", "warn", "Your learning rate is on the high side", detail, "", numbers, remedy)
-    elif own < suggested / 30:
+    elif own < suggested / 30 and still:
         detail = f"At {own:.1e} the loss hardly moves; it falls fastest at {suggested:.1e}."
         yield Finding("rate.low", "warn", "Your learning rate is on the low side", detail, "", numbers, remedy)
     else:
