@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,12 @@ from torch import Tensor
 
 from featviz_core.batches import images_and_targets
 from featviz_core.checklist.exhibits import Trial, measured
-from featviz_core.checklist.looks import augmentation_seen, mixing
+from featviz_core.checklist.looks import augmentation_seen, data_seen, found, mixing
 from featviz_core.checklist.probe import Broken, Probe, once
 from featviz_core.checklist.report import Verdict
 from featviz_core.checklist.trainings import Practice, practice, reference, twin
 from featviz_core.errors import FeatVizError
-from featviz_core.experiment import Experiment
+from featviz_core.experiment import Experiment, few_batches
 from featviz_core.techniques.data_check.disagreement import Features, Table, out_of_fold, told_by
 
 _LEAST = 100  # pictures of either kind, below which nothing is said of what labels mean
@@ -30,15 +31,27 @@ _SOMETHING = 0.1
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """Labels that a linear discriminant tells, as shares: of training pictures from the others of them, of validation
-    from all training pictures, and from those alone whose own label it tells, `kept` of `pictures`."""
+    """Labels that a linear discriminant tells, as shares with their standard errors: of training pictures from the
+    others of them, of validation from all training pictures, and from those alone whose own label it tells, `kept` of
+    `pictures`."""
 
-    inside: float
-    validation: float
+    inside: tuple[float, float]
+    validation: tuple[float, float]
     from_kept: float
     kept: int
     pictures: int
     guessing: float
+
+    @property
+    def noisy(self) -> bool:
+        """Whether validation labels are told better than training's own."""
+        (inside, one), (other, two) = self.inside, self.validation
+        return other - inside > max(_NOISE, _SIGMAS * math.hypot(one, two))
+
+    @property
+    def meaningful(self) -> bool:
+        """Whether both are told, for certain, better than by guessing."""
+        return all(share > self.guessing + _SIGMAS * error for share, error in (self.inside, self.validation))
 
 
 def noisy(probe: Probe) -> Verdict | None:
@@ -49,14 +62,13 @@ def noisy(probe: Probe) -> Verdict | None:
     then asked for. Without noise both are told as well.
     """
     seen = _told(probe)
-    if seen is None:
+    if seen is None or not seen.noisy:
         return None
-    right = min(1.0, max(0.0, (seen.inside - seen.guessing) / (seen.validation - seen.guessing)))
+    inside, validation = seen.inside[0], seen.validation[0]
+    right = min(1.0, max(0.0, (inside - seen.guessing) / (validation - seen.guessing)))
     evidence = {
-        "training labels told, out of fold": measured(
-            round(seen.inside, 3), (round(seen.validation - _NOISE, 3), None)
-        ),
-        "validation labels told": round(seen.validation, 3),
+        "training labels told, out of fold": measured(round(inside, 3), (round(validation - _NOISE, 3), None)),
+        "validation labels told": round(validation, 3),
         "guessing": round(seen.guessing, 3),
         "labels that seem right": measured(round(right, 2), (0.9, None)),
     }
@@ -64,9 +76,9 @@ def noisy(probe: Probe) -> Verdict | None:
         "only pictures whose label fits",
         f"{seen.kept} of {seen.pictures} training pictures",
         "validation labels that a linear probe tells",
-        round(seen.validation, 3),
+        round(validation, 3),
         round(seen.from_kept, 3),
-        helped=seen.from_kept > seen.validation,
+        helped=seen.from_kept > validation,
     )
     return Verdict(
         "data.labels",
@@ -81,8 +93,9 @@ def noisy(probe: Probe) -> Verdict | None:
     )
 
 
+@once
 def _told(probe: Probe) -> _Told | None:
-    """What is told of either kind; None where there is too little to say, and where no noise shows."""
+    """What is told of either kind; None where there is too little to say."""
     train, validation = _described(probe, training=True), _described(probe, training=False)
     if train is None or validation is None or min(len(train.labels), len(validation.labels)) < _LEAST:
         return None
@@ -91,15 +104,12 @@ def _told(probe: Probe) -> _Told | None:
         return None
     asked = np.searchsorted(classes, validation.labels)
     told = out_of_fold(train.rows, numbers, train.half).argmax(1)
-    inside, inside_error = _recall(told, numbers)
-    other, other_error = _recall(told_by(train.rows, numbers, validation.rows).argmax(1), asked)
+    validated = _recall(told_by(train.rows, numbers, validation.rows).argmax(1), asked)
     kept = told == numbers
-    if other - inside < max(_NOISE, _SIGMAS * math.hypot(inside_error, other_error)):
-        return None
-    if np.bincount(numbers[kept], minlength=len(classes)).min() < 2:
-        return None
-    from_kept, _ = _recall(told_by(train.rows[kept], numbers[kept], validation.rows).argmax(1), asked)
-    return _Told(inside, other, from_kept, int(kept.sum()), len(kept), 1 / len(classes))
+    from_kept = 0.0
+    if np.bincount(numbers[kept], minlength=len(classes)).min() > 1:
+        from_kept, _ = _recall(told_by(train.rows[kept], numbers[kept], validation.rows).argmax(1), asked)
+    return _Told(_recall(told, numbers), validated, from_kept, int(kept.sum()), len(kept), 1 / len(classes))
 
 
 _NOISE = 0.1
@@ -157,6 +167,10 @@ def meaningless(probe: Probe) -> Verdict | None:
         return None  # told by the item that broke
     if mixing(probe):
         return None  # what a network says that takes one picture for another is no evidence
+    if (told := _told(probe)) is not None and told.meaningful:
+        return None  # even an untrained network tells them
+    if (seen := data_seen(probe)) is not None and found(seen.findings, ("data.shift", "data.channel_order")):
+        return None  # validation pictures are others: no wonder that what is learned does not hold for them
     if not _enough(probe, close) or close.validation is None or close.validation.certain:
         return None
     if close.gain < _SOMETHING:
@@ -164,11 +178,17 @@ def meaningless(probe: Probe) -> Verdict | None:
     after = patient(probe)
     if after.validation is None or after.gain < _LEARNED or after.validation.certain:
         return None
+    more = practice(probe, reference, on=_many(probe), steps=_PATIENCE * probe.steps)
+    if more.validation is not None and more.validation.certain:
+        return None  # it takes more pictures than the first batches hold
     if probe.clean_batches is not None:
         clean = practice(probe, reference, on=probe.clean_batches, steps=_PATIENCE * probe.steps)
         if clean.validation is not None and clean.validation.certain:
             return None  # labels belong to their pictures; augmentation leaves too little of those
     random = practice(probe, _with_pairs, on=_dealt_out(probe), steps=_PATIENCE * probe.steps)
+    by_chance = random.validation.accuracy if random.validation is not None else 0.0
+    if after.validation.accuracy - by_chance > _BETTER * _error(after.validation.accuracy, by_chance, close):
+        return None
     guessing = after.validation.guessing
     evidence = {
         "training pictures learned": measured(round(after.train.accuracy, 3), (0.9, None)),
@@ -180,7 +200,7 @@ def meaningless(probe: Probe) -> Verdict | None:
         "the same pictures, labels shuffled",
         "validation accuracy",
         round(after.validation.accuracy, 3),
-        round(random.validation.accuracy if random.validation is not None else 0.0, 3),
+        round(by_chance, 3),
         helped=False,
     )
     return Verdict(
@@ -196,6 +216,23 @@ def meaningless(probe: Probe) -> Verdict | None:
         fix="files = sorted(folder.iterdir())                # one list, in one order\n"
         "samples = [(file, label_of(file)) for file in files]  # picture and label stay together",
     )
+
+
+def _many(probe: Probe) -> list[Any]:
+    """As many training batches as are read for labels, and as fit into some memory."""
+    each = max(1, probe.pair[0].nbytes)
+    experiment = probe.fresh()
+    return list(few_batches(experiment, experiment.train_loader, max(1, min(probe.size.labels, _MOST_BYTES // each))))
+
+
+_MOST_BYTES = 256 << 20
+_BETTER = 2.0  # standard errors
+
+
+def _error(one: float, other: float, seen: Practice) -> float:
+    """The standard error of the difference of two accuracies on the validation pictures."""
+    count = seen.validation.pictures if seen.validation is not None else 1
+    return math.sqrt((one * (1 - one) + other * (1 - other)) / max(1, count))
 
 
 def _enough(probe: Probe, seen: Practice) -> bool:

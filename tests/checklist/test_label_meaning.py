@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import featviz_core as fv
+from featviz_core.checklist import label_meaning
 from tests.toy_experiments import experiment
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -64,3 +65,23 @@ def test_a_noisy_validation_set_does_not_accuse_training():
 def test_few_pictures_say_nothing():
     images, labels = pictures(40)
     assert verdict_on((images, drawn(labels, 0.5)), pictures(40, seed=5)).status == "pass"
+
+
+def test_labels_that_an_untrained_network_tells_are_not_tried_any_further(monkeypatch):
+    monkeypatch.setattr(label_meaning, "patient", lambda _probe: pytest.fail("trained for nothing"))
+    monkeypatch.setattr(label_meaning.Practice, "gain", 1.0)
+    assert verdict_on(pictures(TRAIN, spread=4.0), pictures(VALIDATION, spread=4.0, seed=5)).status == "pass"
+
+
+def test_validation_pictures_of_another_kind_do_not_accuse_the_labels():
+    images, labels = pictures(VALIDATION, seed=5)
+    verdict = verdict_on(pictures(TRAIN), (40 * images.flip(2) + 100, labels))
+    assert verdict.status == "pass"
+
+
+def test_shuffled_labels_are_accused_and_compared_with_labels_dealt_out_at_random():
+    images, labels = pictures(128)
+    given = labels[torch.randperm(128, generator=torch.Generator().manual_seed(3))]
+    verdict = verdict_on((images, given), pictures(VALIDATION, seed=5))
+    assert (verdict.status, verdict.grade) == ("fail", "statistical")
+    assert verdict.trials[0].name == "labels dealt out at random"

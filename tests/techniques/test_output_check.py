@@ -551,3 +551,12 @@ def test_the_card_needs_no_torch() -> None:
     code = "import sys; from featviz_core.techniques import output_check; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_scores_of_nothing_but_rounding_are_no_difference():
+    from featviz_core.techniques.output_check.behaviour import difference
+
+    rounding = torch.tensor([[1e-8, -2e-8], [3e-8, 0.0]])
+    assert difference(-rounding, rounding) < 1e-4
+    assert difference(torch.ones(2, 2), torch.full((2, 2), 2.0)) == 0.5
+    assert math.isnan(difference(torch.tensor([math.nan]), torch.ones(1)))

@@ -75,11 +75,16 @@ def rows(scores: Tensor, pictures: int) -> Tensor:
 
 
 def difference(one: Tensor, other: Tensor) -> float:
-    """The largest difference as a share of the largest score; infinite for another shape, NaN for NaN."""
+    """The largest difference as a share of the largest score; infinite for another shape, NaN for NaN.
+
+    Scores that are all below a thousandth hold little but rounding: theirs is a share of that.
+    """
     if one.shape != other.shape:
         return math.inf
-    apart, scale = (one - other).abs().max(), other.abs().max()
-    return float(apart / scale) if scale else float(apart)
+    return float((one - other).abs().max() / other.abs().max().clamp(min=_LEAST_SCORE))
+
+
+_LEAST_SCORE = 1e-3
 
 
 def spread(scores: Tensor) -> float:
