@@ -148,6 +148,15 @@ def picture_from_image(image: Image.Image, name: str = "picture") -> Picture:
     return Picture(checked, name, digest, tuple(notes))
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Which pixels does this Pillow image show? 8-bit RGB, by the rules of `read_picture`; the image is left as it is.
+
+    Raises `ImageError` when it still lies in a file that cannot be read.
+    """
+    with _as_image_error("The picture", b"", image.format or "Pillow"):
+        return _decode(image, [])
+
+
 # What the file is, and what may be wrong with it
 
 
@@ -343,4 +352,7 @@ def _opaque_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
         notes.append("Transparent parts are shown on white.")
         image = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image)
-    return image.convert("RGB")
+    opaque = image.convert("RGB")
+    # An orientation that was followed must not be followed again by whoever reads the picture next.
+    opaque.info = {name: value for name, value in opaque.info.items() if name == "icc_profile"}
+    return opaque

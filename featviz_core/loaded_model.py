@@ -13,6 +13,7 @@ from featviz_core.borrowing import Pool
 from featviz_core.capture import placed
 from featviz_core.devices import check_device
 from featviz_core.errors import DeviceError
+from featviz_core.images import upright_rgb
 from featviz_core.preprocessing import Preprocessing
 from featviz_core.trace import Layer, Trace, explained, trace
 
@@ -77,8 +78,12 @@ class LoadedModel:
         return self.trace(self.input_shape).layers
 
     def preprocess(self, *pictures: Image.Image) -> Tensor:
-        """The model's input `(N, 3, H, W)` for pictures: resized, cut, scaled, normalised, on the model's device."""
-        return torch.cat([self.preprocessing(picture) for picture in pictures]).to(self.device)
+        """The model's input `(N, 3, H, W)` for pictures: resized, cut, scaled, normalised, on the model's device.
+
+        Any Pillow image: it is turned upright and brought to 8-bit RGB as the app does it. Raises `ImageError` for one
+        that cannot be read, or is too thin to be resized.
+        """
+        return torch.cat([self.preprocessing(upright_rgb(picture)) for picture in pictures]).to(self.device)
 
     def class_name(self, index: int) -> str:
         """The name of output `index`; its number where it has none."""

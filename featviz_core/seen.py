@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from PIL import Image
 
+from featviz_core.images import upright_rgb
 from featviz_core.models import LoadedModel, top_classes
 from featviz_core.preprocessing import COMMON_MISTAKES
 
@@ -32,9 +33,9 @@ def model_input(model: LoadedModel, picture: Image.Image) -> ModelInput:
     """What does the model see of `picture`, and would it answer the same if the usual mistakes were made?
 
     An answer that gets *better* under a mistake says that the model was trained with it.
-    Raises `ImageError` for a picture too thin to be resized.
+    Raises `ImageError` for a picture that cannot be read, or is too thin to be resized.
     """
-    preprocessing = model.preprocessing
+    preprocessing, picture = model.preprocessing, upright_rgb(picture)
     right = preprocessing(picture)
     flat = right[0].flatten(1)
     channels = pd.DataFrame(

@@ -273,6 +273,7 @@ def test_pictures_are_turned_upright(kind, orientation):
     difference = np.asarray(picture.image).astype(int) - TURNS[orientation](RGB)
     assert np.abs(difference).mean() < 3
     assert ("Turned upright by its EXIF orientation." in picture.notes) == (orientation != 1)
+    assert picture_from_image(picture.image).image == picture.image
 
 
 def test_damaged_exif_costs_nothing_but_the_orientation():

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import featviz_core as fv
 from featviz_core.architectures import seeded
 from featviz_core.demo.models import ASSETS, DEMO_MODELS
 from featviz_core.errors import DeviceError, FeatVizError, ModelError, WeightsError
+from featviz_core.images import read_picture
 from featviz_core.models import LoadedModel, ModelCache, best_device, devices, load_model, top_classes
 from featviz_core.preprocessing import Preprocessing
 from tests.toys import pictures, toy
@@ -117,6 +121,33 @@ def test_a_loaded_model_is_in_eval_mode_and_borrowed_in_the_mode_asked_for():
         module(pictures(4))
     assert torch.equal(model.logits(pictures()), toy("Norms")(pictures()))
     assert not model.logits(pictures()).requires_grad
+
+
+def turned():
+    exif = Image.Exif()
+    exif[274] = 6
+    return Image.effect_noise((40, 60), 80).convert("RGB"), {"exif": exif}
+
+
+def deep():
+    return Image.fromarray((np.arange(2400).reshape(40, 60) * 27).astype(np.uint16)), {}
+
+
+def half_transparent():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 4), np.uint8)), {}
+
+
+@pytest.mark.parametrize("make", [turned, deep, half_transparent])
+def test_a_picture_opened_with_pillow_is_what_the_app_would_show(make, shapes_cnn):
+    (image, options), buffer = make(), io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    shown = read_picture(buffer.getvalue()).image
+    expected = shapes_cnn.preprocessing(shown)
+    assert torch.equal(shapes_cnn.preprocess(Image.open(buffer)), expected)
+    assert torch.equal(shapes_cnn.preprocess(shown), expected)
+    seen = fv.model_input(shapes_cnn, Image.open(buffer))
+    assert np.array_equal(seen.seen, shapes_cnn.preprocessing.cut(shown))
+    assert seen.box == shapes_cnn.preprocessing.crop_box(shown.size)
 
 
 def test_pictures_that_the_model_cannot_look_at_are_explained():
