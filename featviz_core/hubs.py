@@ -7,12 +7,13 @@ takes both of them most of a minute to fail offline, so whoever wants published 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from PIL import Image
 from torch import Tensor, nn
 
 from featviz_core.errors import ModelError, WeightsError
@@ -20,6 +21,7 @@ from featviz_core.preprocessing import Preprocessing
 
 HUBS = ("timm", "transformers")
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_LEAST_WHOLE = 384  # from this side on, ConvNeXt and its kin in transformers cut nothing off
 
 
 def available() -> tuple[str, ...]:
@@ -78,10 +80,45 @@ def _from_transformers(
         module = (
             classifier.from_pretrained(name, config=config, **local) if pretrained else classifier.from_config(config)
         )
-    size = getattr(config, "image_size", 224)
-    size = tuple(size) if isinstance(size, list | tuple) else (size, size)
+        try:
+            about = transformers.AutoImageProcessor.from_pretrained(name, **local).to_dict()
+        except (OSError, ValueError):  # not there: many fresh models come without
+            about = {}
     names = tuple(config.id2label[index] for index in sorted(config.id2label))
-    return _Logits(module), Preprocessing(resize_size=min(size), crop_size=size), names
+    return _Logits(module), _cut(about, getattr(config, "image_size", 224)), names
+
+
+def _cut(about: Mapping[str, Any], image_size: int | Sequence[int]) -> Preprocessing:
+    """The preprocessing that an image processor of transformers is set to.
+
+    Where it squashes pictures to a size, they are cut to it. Raises `ModelError` for a model of other than RGB.
+    """
+    crops = bool(about.get("do_center_crop") and about.get("crop_size"))
+    size = about.get("size") or {}
+    height, width = _sides(about["crop_size"] if crops else size, default=image_size)
+    resize = min(_sides(size, default=(height, width)))
+    if not crops and size.get("shortest_edge") and height < _LEAST_WHOLE:
+        resize = int(height / (about.get("crop_pct") or 1))
+    usual = Preprocessing(resize_size=1, crop_size=1)
+    mean, std = about.get("image_mean") or usual.mean, about.get("image_std") or usual.std
+    if about and not about.get("do_normalize"):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    bicubic = about.get("resample") == Image.Resampling.BICUBIC
+    try:
+        return Preprocessing(resize, (height, width), tuple(mean), tuple(std), "bicubic" if bicubic else "bilinear")
+    except ValueError as error:
+        raise ModelError(
+            "The model wants pictures of a kind that cannot be given.", why=str(error), do="Choose a model for RGB."
+        ) from error
+
+
+def _sides(size: Any, *, default: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) of a size as transformers writes it: a number, two, or a dict of either."""
+    if isinstance(size, Mapping):
+        both = size.get("height") and size.get("width") and (size["height"], size["width"])
+        size = both or size.get("shortest_edge") or default
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
 
 
 class _Logits(nn.Module):

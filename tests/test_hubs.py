@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import socket
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import featviz_core as fv
 from featviz_core import hubs
@@ -74,19 +76,50 @@ def test_timm(asked):
     assert caught.value.why or caught.value.do or caught.value.what
 
 
+CONFIG = {
+    **{"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
+    **{"intermediate_size": 64, "image_size": 32, "patch_size": 8, "id2label": {"0": "a", "1": "b"}},
+}
+
+
+def saved_config(folder):
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "label2id": {"a": 0, "b": 1}}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("ViT", {"size": {"height": 32, "width": 32}}),
+        ("ViT", {"size": {"height": 32, "width": 32}, "do_normalize": False}),
+        ("DeiT", {"size": {"height": 40, "width": 40}, "crop_size": {"height": 32, "width": 32}}),
+        ("ConvNext", {"size": {"shortest_edge": 32}, "image_mean": [0.4, 0.3, 0.2]}),
+        ("CLIP", {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}),
+    ],
+)
+def test_pictures_are_prepared_as_transformers_does(kind, settings, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    folder = saved_config(tmp_path / "model")
+    processor = getattr(transformers, f"{kind}ImageProcessor")(**settings)
+    processor.save_pretrained(folder)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8))
+    expected = processor(images=picture, return_tensors="pt").pixel_values
+    found = fv.load_model(f"transformers/{folder}").preprocess(picture)
+    assert found.shape == expected.shape
+    # Two implementations of resizing differ by a few of 255 levels.
+    assert (found - expected).abs().mean() < 0.03
+
+
 def test_transformers(tmp_path, asked):
     transformers = pytest.importorskip("transformers")
-    config = {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config |= {"intermediate_size": 64, "image_size": 32, "patch_size": 8, "id2label": {"0": "a", "1": "b"}}
-    folder = tmp_path / "vit"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({**config, "label2id": {"a": 0, "b": 1}}))
+    folder = saved_config(tmp_path / "vit")
     loaded = fv.load_model(f"transformers/{folder}")
     assert tuple(loaded.class_names) == ("a", "b")
     layer = next(name for name, module in loaded.module.named_modules() if isinstance(module, torch.nn.Conv2d))
     check(loaded, layer, 2)
     offline(f"transformers/{folder}", asked)
-    transformers.ViTForImageClassification(transformers.ViTConfig(**config)).save_pretrained(folder)
+    transformers.ViTForImageClassification(transformers.ViTConfig(**CONFIG)).save_pretrained(folder)
     check(fv.load_model(f"transformers/{folder}", weights="DEFAULT"), layer, 2)
     offline("transformers/google/vit-base-patch16-224", asked)
     # Code that a folder brings along is never run, nor is anybody asked whether it may.
