@@ -134,7 +134,8 @@ def _from_hub(hub: str) -> Picked:
         help="Fresh weights show the architecture; published ones have to be on this machine already.",
     )
     choice = ModelChoice(f"{hub}/{name.strip()}", weights="DEFAULT" if source == _CACHED else None)
-    if not _HUB_NAME.fullmatch(name.strip()):
+    # A folder of that name would be taken for the model.
+    if not _HUB_NAME.fullmatch(name.strip()) or Path(name.strip()).exists():
         return Picked(choice, problem=ModelError(f"'{name[:80]}' is no name in {hub}.", do=f"Try {_HUBS[hub]}."))
     return Picked(choice)
 

@@ -102,6 +102,18 @@ def test_something_a_visitor_can_act_on_is_told_without_a_traceback(open_page: O
     assert [message.value for message in app.error if "No checkpoint" in message.value and "Upload" in message.value]
 
 
+def test_a_folder_on_the_server_is_no_model(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    (tmp_path / "somebody" / "private").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    app = open_page(PAGE, model="transformers")
+    app.text_input(key="transformers name").set_value("somebody/private").run()
+    assert not app.exception
+    assert any("is no name in transformers" in message.value for message in app.error)
+
+
 def test_a_bug_is_not_hidden(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page(PAGE)
 
