@@ -70,8 +70,16 @@ def draw() -> None:
     st.image(picture.image, width="stretch", alt=f"The chosen picture: {name}")
     for note in picture.notes:
         st.caption(note)
+    asked = st.button(
+        "What the model saw",
+        icon=":material/visibility:",
+        type="tertiary",
+        help="The picture after preprocessing, in numbers, and the answer under the usual preprocessing mistakes.",
+    )
     _add_pictures()
     st.session_state["chosen"] = Chosen(picked, _device(), name, pictures)
+    if asked:
+        show.model_input(chosen())
 
 
 def chosen() -> Chosen:

@@ -42,30 +42,29 @@ def header(slug: str) -> About:
 
 
 def subject(chosen: Chosen, look: Look) -> None:
-    """What is being looked at: the model's answer to the picture, and on request what it saw of it."""
+    """What is being looked at: the model's answer to the picture, and what was noted of the model."""
     answers = look.ask("top_classes", chosen.picture)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(":gray[The model's answer:]", width="content")
         for rank, (name, probability) in enumerate(answers):
             label = f"{name} {probability:.1%}" if probability == probability else f"{name}: not a number"
             st.badge(label, color="primary" if rank == 0 else "gray", help="Softmax probability of this class.")
-        if st.button(
-            "What the model saw",
-            icon=":material/visibility:",
-            type="tertiary",
-            help="The picture after preprocessing, in numbers, and the answer under the usual preprocessing mistakes.",
-        ):
-            _model_input(chosen, look)
     for note in look.model.notes:
         st.caption(note)
 
 
 @st.dialog("What the model saw", width="large")
-def _model_input(chosen: Chosen, look: Look) -> None:
+def model_input(chosen: Chosen) -> None:
+    """The chosen picture on its way into the chosen model."""
     from featviz_core.seen import model_input
 
-    with st.spinner("Asking the model …"):
-        found = model_input(look.model, chosen.picture.image)
+    try:
+        look = chosen.look()
+        with st.spinner("Asking the model …"):
+            found = model_input(look.model, chosen.picture.image)
+    except FeatVizError as problem:
+        error(problem)
+        return
     height, width = look.model.input_size
     before, after = st.columns(2)
     before.markdown("**Your picture.** The model sees the bright part.")

@@ -52,6 +52,27 @@ def test_a_page_opens_and_explains_itself(path: str, open_page: OpenPage) -> Non
         assert not unexplained(app), tab
 
 
+@pytest.mark.parametrize("path", PAGES)
+def test_what_the_model_saw_can_be_asked_for_on_every_page(path: str, open_page: OpenPage) -> None:
+    app = open_page(path)
+    next(button for button in app.button if button.label == "What the model saw").click().run()
+    assert not app.exception
+    text = "\n".join(element.value for element in app.markdown)
+    assert "**What the model saw:** 128×128 pixels." in text
+    assert "Normalised to (value − mean) / std" in text
+    answers = app.table[-1].value
+    assert len(answers) == 7
+    assert answers["preprocessing"].iloc[0] == "As it should be"
+
+
+def test_what_cannot_be_seen_is_explained(open_page: OpenPage) -> None:
+    app = open_page()
+    app.selectbox(key="model").set_value("my checkpoint").run()
+    next(button for button in app.button if button.label == "What the model saw").click().run()
+    assert not app.exception
+    assert any("No checkpoint" in message.value for message in app.error)
+
+
 def test_the_home_page_leads_to_every_technique(open_page: OpenPage) -> None:
     app = open_page()
     leading = {link.proto.page for link in app.get("page_link")}
