@@ -436,10 +436,18 @@ def test_class_distillation_and_register_tokens_are_known_by_name() -> None:
     assert found.layout["attn"].key_names()[5:8] == ["register 4", "0,0", "0,1"]
 
 
-def test_half_precision_models_still_give_full_precision() -> None:
-    found = fv.attention_maps(vit().to(torch.bfloat16), pictures())
-    for weights in found.weights.values():
-        assert weights.dtype == np.float32 and np.abs(weights.sum(-1) - 1).max() < 1e-5
+@pytest.mark.parametrize("name", ["vit", "swin", "maxvit", "sdpa"])
+def test_half_precision_models_still_give_full_precision(name: str) -> None:
+    make, size = KINDS[name]
+    model, images = make().to(torch.bfloat16), pictures(size)
+    with torch.no_grad():
+        before = model(images.bfloat16())
+        only = {layer.name for layer in attention_layers(model, (3, size, size))}
+        with untouched(model), Watch(model, lambda _seen: None, only=only):
+            assert torch.equal(model(images.bfloat16()), before)
+    for target in (None, 1):
+        for weights in fv.attention_maps(model, images, target=target).weights.values():
+            assert weights.dtype == np.float32 and np.abs(weights.sum(-1) - 1).max() < 1e-5
 
 
 def test_what_has_no_attention_says_so_in_one_sentence() -> None:

@@ -5,7 +5,8 @@ Three kinds are recognised, each at the module that is running:
 - `nn.MultiheadAttention`, by a hook: on the CPU its fused path hands the weights out when asked, at no cost and bit by
   bit the same output; everywhere else the weights are computed beside it, from queries and keys.
 - `scaled_dot_product_attention`, by a function mode of this thread: the weights are computed beside it.
-- `softmax` over the last axis of at least three, by the same mode: its result is the weights.
+- `softmax` over the last axis of at least three, by the same mode: its result is the weights; below float32 they are
+  computed once more beside it.
 
 With `graph=True` the weights that the model goes on with are in autograd's graph, so that gradients towards them can
 be taken; the fused kernels, which never hold them, are then replaced by the same formula written out.
@@ -118,7 +119,8 @@ class Watch(TorchFunctionMode):
             return self._fused(func, args, kwargs)
         result = func(*args, **kwargs)
         if func in _SOFTMAX and _is_attention(result, args, kwargs):
-            return self._note(*self._running[-1], result)
+            weights = self._note(*self._running[-1], _at_full_precision(result, args, kwargs))
+            return weights.to(result.dtype) if self._graph else result
         if self._pending is not None and func in _PRODUCTS:
             operands = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
             if len(operands) == 2 and operands[0].shape == self._pending.weights.shape:
@@ -198,6 +200,14 @@ def _is_attention(result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if not isinstance(result, Tensor) or result.ndim < 3 or dim not in (-1, result.ndim - 1):
         return False
     return result.shape[-1] > 1 and (result.ndim > 3 or result.shape[-2] > 1)
+
+
+def _at_full_precision(result: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """A softmax over the last axis, in float32 at least."""
+    if torch.promote_types(result.dtype, torch.float32) == result.dtype:
+        return result
+    scores: Tensor = args[0] if args else kwargs["input"]
+    return scores.float().softmax(-1)
 
 
 def _hands_weights_out(module: nn.MultiheadAttention, given: dict[str, Any]) -> bool:
