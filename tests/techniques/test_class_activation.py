@@ -165,6 +165,18 @@ def test_score_methods_follow_their_papers(net: Net, image: Tensor, method: str,
     np.testing.assert_allclose(raw, torch.einsum("k,kij->ij", weights, activations_of(net, image)[0]), atol=1e-5)
 
 
+def test_sscam_averages_the_scores_of_noisy_masks(net: Net, image: Tensor) -> None:
+    a, generator = activations_of(net, image), torch.Generator().manual_seed(4)
+    noise = [2.0 * torch.randn(5, 1, 8, 8, generator=generator) for _ in range(8)]
+    scores = torch.zeros(5)
+    for k in range(5):
+        up = F.interpolate(a[:, k : k + 1], size=(8, 8), mode="bilinear", align_corners=False)
+        mask = (up - up.min()) / (up.max() - up.min())
+        scores[k] = sum(float(net(image * (mask + n[k]))[0, 1].detach()) for n in noise) / len(noise)
+    raw = fv.class_activation(net, image, layer="target", target=1, method="sscam", seed=4).raw
+    np.testing.assert_allclose(raw, torch.einsum("k,kij->ij", scores.softmax(0), a[0]), rtol=1e-4, atol=1e-5)
+
+
 def test_sscam_is_seeded_and_becomes_scorecam_without_noise(
     net: Net, image: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +256,23 @@ def test_fullgrad_parts_sum_up_to_the_score() -> None:
     logits = model(image)[0].detach()
     assert len(biases) == 3
     assert float(total) == pytest.approx(float(logits[0] - 2 * logits[2]), rel=1e-4)
+
+
+def test_fullgrad_adds_up_stretched_magnitudes_at_full_size(net: Net, image: Tensor) -> None:
+    """ψ by hand: every channel of the picture's and of each bias's part by itself."""
+    picture = image.clone().requires_grad_()
+    early = net.early(picture)
+    target = net.target(F.relu(early))
+    towards = torch.autograd.grad(net.behind(target)[0, 1], [picture, early, target])
+    factors = [image[0], net.early.bias.detach(), net.target.bias.detach()]
+    expected = torch.zeros(8, 8)
+    for g, factor in zip(towards, factors, strict=True):
+        for channel, of_channel in zip(g[0], factor, strict=True):
+            size = (channel * of_channel).abs()
+            stretched = (size - size.min()) / (size.max() - size.min())
+            expected += F.interpolate(stretched[None, None], size=(8, 8), mode="bilinear", align_corners=False)[0, 0]
+    raw = fv.class_activation(net, image, target=1, method="fullgrad").raw
+    np.testing.assert_allclose(raw, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_fullgrad_looks_at_the_whole_model_at_full_size(net: Net, image: Tensor) -> None:
