@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,4 +101,8 @@ def test_what_can_be_taken_away_is_what_the_library_gives(open_page: OpenPage, d
     assert picture.size == (512, 512)
     assert Image.open(io.BytesIO(downloads[f"{stem}_heads.png"]())).mode == "RGBA"
     assert b"spread" in downloads[f"attention_{VIT}_heads.csv".replace("/", "_")]()
+    manifest = json.loads(downloads[f"{stem}.json"]())
+    assert (manifest["model"]["name"], manifest["layer"], manifest["head"]) == (VIT, layer, "average")
+    assert (manifest["query"], manifest["weights"]["shape"]) == ("class", list(found.weights[layer].shape))
+    assert "torch" in manifest["versions"] and len(manifest["picture"]["sha256"]) == 64
     exec(compile(app.code[0].value, "snippet", "exec"), {})

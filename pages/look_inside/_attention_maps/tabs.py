@@ -244,6 +244,15 @@ def take_away(view: View) -> None:
     def heads() -> bytes:
         return show.png(mosaic())
 
+    settings = {
+        "layer": address,
+        "head": view.head,
+        "query": view.layer.layout.query_names()[view.query],
+        "measure": view.measure,
+        "weights": {"shape": maps.weights[address].shape},
+        "drawn": {"color_map": view.color_map},
+    }
+
     def over() -> bytes:
         size = (512, round(512 * seen.height / seen.width))
         laid = view.blocks(heat, size)
@@ -269,6 +278,13 @@ def take_away(view: View) -> None:
             f"attention_{view.chosen.model.label}_heads.csv".replace("/", "_"),
             on_click="ignore",
             help="All layers and heads.",
+        )
+        st.download_button(
+            "Manifest as JSON",
+            lambda: show.manifest(view.chosen, view.look, **settings),
+            f"{stem}.json",
+            on_click="ignore",
+            help="Versions, model, picture and settings.",
         )
         export.button(lambda to: [to.Picture("heads", mosaic()), to.Table("heads", view.overview.frame)], stem)
     _same_in_python(view)
