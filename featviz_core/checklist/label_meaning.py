@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from featviz_core.batches import images_and_targets
 from featviz_core.checklist.exhibits import Trial, measured
-from featviz_core.checklist.looks import augmentation_seen, data_seen, found, mixing
+from featviz_core.checklist.looks import attempt, augmentation_seen, data_seen, found, mixing
 from featviz_core.checklist.probe import Broken, Probe, once
 from featviz_core.checklist.report import Verdict
 from featviz_core.checklist.trainings import Practice, practice, reference, twin
@@ -127,18 +128,25 @@ def _described(probe: Probe, *, training: bool) -> Table | None:
         loader = probe.clean_loader or (None if augmented else experiment.train_loader)
     if loader is None:
         return None
-    features = Features(experiment.model)
-    try:
-        for images, targets in islice(experiment.pairs(loader), probe.size.labels):
-            if targets.ndim != 1 or targets.is_floating_point():
-                return None
-            features.see(images, targets.cpu().numpy())
-        features.finish()
-    except Exception:  # noqa: BLE001 - user code; its own items tell
+    kind = "training" if training else "validation"
+    table = attempt(
+        probe, ("data.labels",), f"The look at {kind} labels", lambda: _features(experiment, loader, probe.size.labels)
+    )
+    if table is None:
         return None
-    table = features.table()
     usable = (table.labels >= 0) & np.isfinite(table.rows).all(1)
     return Table(table.rows[usable], table.labels[usable], table.half[usable])
+
+
+def _features(experiment: Experiment, loader: Iterable[Any], batches: int) -> Table | None:
+    """Of the first `batches`; None where labels are no class numbers."""
+    features = Features(experiment.model)
+    for images, targets in islice(experiment.pairs(loader), batches):
+        if not isinstance(targets, Tensor) or targets.ndim != 1 or targets.is_floating_point():
+            return None
+        features.see(images, targets.cpu().numpy())
+    features.finish()
+    return features.table()
 
 
 def _recall(told: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[float, float]:

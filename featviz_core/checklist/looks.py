@@ -29,7 +29,7 @@ _STEPS = 8
 T = TypeVar("T")
 
 
-def _attempt(probe: Probe, items: Collection[str], name: str, look: Callable[[], T]) -> T | None:
+def attempt(probe: Probe, items: Collection[str], name: str, look: Callable[[], T]) -> T | None:
     """What the look sees; None where it raises, which the evidence of `items` then says: they were judged without."""
     try:
         return look()
@@ -46,7 +46,7 @@ def data_seen(probe: Probe) -> DataCheck | None:
         classes = probe.meant_classes
     except Broken:  # told where the model is asked
         classes = None
-    return _attempt(
+    return attempt(
         probe,
         ("data.range", "data.labels", "training.fit"),
         "The data check",
@@ -75,7 +75,7 @@ def augmentation_seen(probe: Probe) -> AugmentationCheck | FeatVizError:
 @once
 def output_findings(probe: Probe) -> tuple[Finding, ...]:
     """What the output check finds; nothing where it cannot be made."""
-    seen = _attempt(
+    seen = attempt(
         probe,
         ("model.output_shape",),
         "The output check",
@@ -92,7 +92,7 @@ def mixing(probe: Probe) -> list[Finding]:
 @once
 def activation_stats_seen(probe: Probe) -> ActivationStats | None:
     """The layers of the fresh model on training pictures; None where they cannot be watched."""
-    return _attempt(
+    return attempt(
         probe,
         ("model.init",),
         "Activation statistics",
