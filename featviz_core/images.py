@@ -11,16 +11,12 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    ImageCms,
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
@@ -29,6 +25,7 @@ from PIL import (
 )
 
 from featviz_core.errors import ImageError
+from featviz_core.pixels import eight_bit_rgb
 
 EXTENSIONS: tuple[str, ...] = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "avif")
 """File name endings of the formats that can be read, for file pickers. What counts is what is in the file."""
@@ -38,12 +35,6 @@ MAX_PIXELS = 40_000_000
 
 MAX_BYTES = 128 * 2**20
 """Largest file that is looked at: an uncompressed picture of `MAX_PIXELS` fits."""
-
-MAX_SIDE = 4096
-"""Longest side kept, in pixels: photos of 12 megapixels stay as they are, larger ones are reduced."""
-
-BACKGROUND = (255, 255, 255)
-"""What transparent parts are shown on: white."""
 
 # Called one by one rather than through Image.open(formats=...), which warns of a large picture before it can be
 # refused here, and forgets which reader failed and why. Nothing outside this list is ever tried.
@@ -72,18 +63,6 @@ _OTHER_KINDS = (
 )
 
 _MAX_SCAN_PIXELS = 32 * MAX_PIXELS
-_ORIENTATION = 274
-_BITS_PER_SAMPLE = 258
-_PHOTOMETRIC = 262
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +110,7 @@ def read_picture(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PI
         opened = _READERS[kind](io.BytesIO(data), "")
         _check_size(opened.size, name, max_pixels)
         _check_scans(data, opened, name)
-        image = _decode(opened, notes)
+        image = eight_bit_rgb(opened, notes)
     return Picture(image, name, hashlib.sha256(data).hexdigest(), tuple(notes))
 
 
@@ -143,7 +122,7 @@ def picture_from_image(image: Image.Image, name: str = "picture") -> Picture:
     notes: list[str] = []
     with _as_image_error(name, b"", image.format or "Pillow"):
         _check_size(image.size, name, MAX_PIXELS)
-        checked = _decode(image, notes)
+        checked = eight_bit_rgb(image, notes)
     digest = hashlib.sha256(repr(checked.size).encode() + checked.tobytes()).hexdigest()
     return Picture(checked, name, digest, tuple(notes))
 
@@ -154,7 +133,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     Raises `ImageError` when it still lies in a file that cannot be read.
     """
     with _as_image_error("The picture", b"", image.format or "Pillow"):
-        return _decode(image, [])
+        return eight_bit_rgb(image, [])
 
 
 # What the file is, and what may be wrong with it
@@ -251,108 +230,3 @@ def _box_ends_after(data: bytes) -> bool:
             return False
         start += length
     return start > len(data)
-
-
-# From what Pillow opened to 8-bit RGB
-
-
-def _decode(opened: Image.Image, notes: list[str]) -> Image.Image:
-    tiff_tags: Any = getattr(opened, "tag_v2", {})
-    turned_by_pillow = tiff_tags.get(_ORIENTATION)  # TIFF only, while loading; the tag is gone afterwards
-    packed = str(getattr(opened, "tile", ())[:1])
-    opened.load()
-    if ";16" in packed and not opened.mode.startswith("I"):
-        notes.append("16-bit values were scaled to 8 bit.")
-    orientation = _exif_orientation(opened)
-    image = _eight_bit(opened, tiff_tags, notes)
-    if orientation in _UPRIGHT:
-        image = image.transpose(_UPRIGHT[orientation])
-    if orientation in _UPRIGHT or turned_by_pillow in _UPRIGHT:
-        notes.append("Turned upright by its EXIF orientation.")
-    if max(image.size) > MAX_SIDE:
-        width, height = (max(1, round(side * MAX_SIDE / max(image.size))) for side in image.size)
-        notes.append(f"Reduced from {image.width}×{image.height} to {width}×{height} pixels.")
-        image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2)
-    return _opaque_rgb(image, notes)
-
-
-def _exif_orientation(opened: Image.Image) -> int:
-    try:
-        return int(opened.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - damaged EXIF data says nothing about the picture
-        return 1
-
-
-def _eight_bit(image: Image.Image, tiff_tags: Any, notes: list[str]) -> Image.Image:
-    """The picture in `L`, `RGB` or, where something may be transparent, `RGBA`."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(_narrow(np.asarray(image), tiff_tags, notes))
-    if image.mode in ("I", "F"):
-        return Image.fromarray(_scale(np.asarray(image), notes))
-    if image.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
-        notes.append(f"{image.mode} colours were converted to RGB.")
-        return _lab_to_rgb(image) if image.mode == "LAB" else image.convert("RGB")
-    if image.has_transparency_data:
-        return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-    if image.mode in ("L", "RGB"):
-        return image
-    return image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _narrow(values: NDArray[np.uint16], tiff_tags: Any, notes: list[str]) -> NDArray[np.uint8]:
-    """16-bit grey to 8 bit by the full range of the format: a picture's own range would change its exposure."""
-    bits = 12 if tiff_tags.get(_BITS_PER_SAMPLE) == (12,) else 16
-    notes.append(f"{bits}-bit values were scaled to 8 bit.")
-    largest = 2**bits - 1
-    levels = np.rint(np.arange(65536).clip(max=largest) * (255 / largest)).astype(np.uint8)
-    if tiff_tags.get(_PHOTOMETRIC) == 0:  # white is zero, which Pillow minds for 8 bits only
-        levels = 255 - levels
-    if largest == 65535 and values.max() < 4096:
-        notes.append(f"It uses only the values 0 to {values.max()} of 65535 and therefore looks dark.")
-    narrow: NDArray[np.uint8] = levels[values]
-    return narrow
-
-
-def _scale(values: NDArray[np.float32] | NDArray[np.int32], notes: list[str]) -> NDArray[np.uint8]:
-    """Numbers of no stated range to 8 bit: by the first usual range that holds them all, else by their own."""
-    whole = values.dtype.kind == "i"
-    finite = np.isfinite(values)
-    if not finite.all():
-        notes.append("Pixels that are not finite numbers are shown black.")
-    known = values if finite.all() else values[finite]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-    usual = (255, 65535) if whole else (1, 255)
-    top = next((top for top in usual if low >= 0 and high <= top), None)
-    if top is None:
-        notes.append(f"Values from {low:g} to {high:g} were stretched to 0 to 255.")
-    elif top != 255:
-        notes.append(f"Values were scaled from 0 to {top} to 0 to 255.")
-    start, stop = (low, high) if top is None else (0, top)
-    scaled = np.zeros(values.size, np.uint8)
-    # In blocks, because the whole in doubles may take a gigabyte. In halves, because the difference of the largest
-    # floats overflows.
-    for first in range(0, values.size, 2**20):
-        block = slice(first, first + 2**20)
-        numbers = np.where(finite.reshape(-1)[block], values.reshape(-1)[block], start).astype(np.float64)
-        scaled[block] = np.rint((numbers / 2 - start / 2) * (510 / (stop - start or 1)))
-    return scaled.reshape(values.shape)
-
-
-def _lab_to_rgb(image: Image.Image) -> Image.Image:
-    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-    converted = ImageCms.applyTransform(image, transform)
-    assert converted is not None  # it is None only for in-place conversion
-    del converted.info["icc_profile"]  # made now, with the second in it: equal pictures would compare as different
-    return converted
-
-
-def _opaque_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
-    if image.mode == "L":
-        notes.append("Grey values were copied to red, green and blue.")
-    if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
-        notes.append("Transparent parts are shown on white.")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image)
-    opaque = image.convert("RGB")
-    # An orientation that was followed must not be followed again by whoever reads the picture next.
-    opaque.info = {name: value for name, value in opaque.info.items() if name == "icc_profile"}
-    return opaque

@@ -23,7 +23,8 @@ from PIL import Image, ImageFile
 
 from featviz_core import images
 from featviz_core.errors import ImageError
-from featviz_core.images import BACKGROUND, MAX_SIDE, picture_from_image, read_picture
+from featviz_core.images import picture_from_image, read_picture
+from featviz_core.pixels import BACKGROUND, MAX_SIDE
 from tests.fuzz import images as fuzz
 
 HEIGHT, WIDTH = 16, 24

@@ -15,7 +15,7 @@ CORE = ROOT / "featviz_core"
 
 # A module may import what stands in a line above its own; a folder's modules may import each other.
 FLOORS = (
-    "about errors lazy",
+    "about errors lazy pixels",
     "batches borrowing devices drawing findings images layouts preprocessing zip_files zoo",
     "experiment",
     "charts demo hubs picture_folders run_charts trace watch weights",

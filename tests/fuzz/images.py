@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image
 
 from featviz_core.errors import ImageError
-from featviz_core.images import MAX_SIDE, read_picture
+from featviz_core.images import read_picture
+from featviz_core.pixels import MAX_SIDE
 from tests.fuzz.mutate import mutate
 
 
