@@ -6,11 +6,13 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 import featviz_core.techniques as techniques
 from featviz_core.about import About
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @cache

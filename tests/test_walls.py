@@ -141,3 +141,14 @@ def test_what_the_menu_needs_imports_no_torch() -> None:
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == ""
+
+
+def test_the_home_page_is_there_before_what_takes_long_to_import() -> None:
+    program = (
+        "import sys\nfrom pages._ui import cached, menu, project, show\n"
+        "found = {name.partition('.')[0] for name in sys.modules}\n"
+        "print(*sorted(found & {'torch', 'torchvision', 'altair', 'pandas', 'numpy', 'PIL'}))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == ""

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from featviz_core.images import Picture
 from pages._ui import project
 
 if TYPE_CHECKING:
+    from featviz_core.images import Picture
     from featviz_core.models import LoadedModel, ModelCache
 
 # Enough for a large vision transformer, or some twenty models of ResNet-50's size.

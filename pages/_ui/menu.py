@@ -28,6 +28,11 @@ def pages() -> dict[str, list[Page]]:
     }
 
 
+def is_home(page: Page) -> bool:
+    """Whether this is the page that opens first."""
+    return page.url_path == ""
+
+
 def close_false_alarm() -> None:
     """Close the "Page not found" dialog that the first visitor after a start gets on a deep link.
 

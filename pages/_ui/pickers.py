@@ -5,6 +5,7 @@ Options are shown and written into the URL as they are, so that a link reads lik
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -86,6 +87,23 @@ def chosen() -> Chosen:
     """What stands in the pickers in this run."""
     found: Chosen = st.session_state["chosen"]
     return found
+
+
+def second_picture(chosen: Chosen, *, help: str) -> str:
+    """Draw the picker of a picture to compare the chosen one with, and give its name; kept in the URL."""
+    names, first = list(chosen.pictures), chosen.picture_name
+    start_beside("second_picture", first, names[(names.index(first) + 1) % len(names)], names)
+    picked: str = st.selectbox("Second picture", names, key="second_picture", bind="query-params", help=help)
+    return picked
+
+
+def start_beside(key: str, first: str, default: str, options: Sequence[str]) -> None:
+    """Let the control `key`, one side of a comparison, begin with `default`, and again each time when the other side,
+    `first`, changes; but with what a link says."""
+    changed = st.session_state.get(f"beside {key}", first) != first
+    st.session_state[f"beside {key}"] = first
+    if changed or (st.session_state.get(key) or st.query_params.get(key)) not in options:
+        st.session_state[key] = default
 
 
 def experiment() -> Project:

@@ -1,4 +1,4 @@
-"""What every page looks like: its head, its errors, pictures to click, how to read it, and what to take away."""
+"""What every page looks like: its head, its errors, how to read it, and what to take away."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
-from PIL import Image
 
 import featviz_core
-from featviz_core import charts
 from featviz_core.about import About
 from featviz_core.catalog import abouts
-from featviz_core.drawing import Box, Mosaic
 from featviz_core.errors import FeatVizError
 from featviz_core.findings import Finding
 from pages._ui import project
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
     from pages._ui.cached import Look
     from pages._ui.pickers import Chosen
 
@@ -81,6 +79,8 @@ def model_input(chosen: Chosen) -> None:
 
 def _boxed(image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
     """`image` with what lies outside of `box` dimmed."""
+    from PIL import Image
+
     left, top, right, bottom = (round(edge) for edge in box)
     dimmed = Image.blend(image, Image.new("RGB", image.size, "gray"), 0.7)
     dimmed.paste(image.crop((left, top, right, bottom)), (left, top))
@@ -147,48 +147,6 @@ def count(number: int, one: str, several: str = "") -> str:
     return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
-def clickable(
-    mosaic: Mosaic,
-    names: Sequence[str],
-    choose: Callable[[int], None],
-    *,
-    key: str,
-    width: int,
-    chosen: int | None = None,
-    captions: Sequence[str] = (),
-    alt: str,
-) -> None:
-    """A mosaic whose tiles can be clicked: `choose(index)` is called before the page runs again."""
-    cells = [mosaic.cell(index) for index in range(mosaic.count)]
-    clickable_boxes(mosaic.image, cells, names, choose, key=key, width=width, chosen=chosen, captions=captions, alt=alt)
-
-
-def clickable_boxes(
-    image: Image.Image,
-    boxes: Sequence[Box],
-    names: Sequence[str],
-    choose: Callable[[int], None],
-    *,
-    key: str,
-    width: int,
-    chosen: int | None = None,
-    captions: Sequence[str] = (),
-    outlined: bool = False,
-    alt: str,
-) -> None:
-    """A picture with parts that can be clicked: `choose(index)` is called before the page runs again."""
-
-    def clicked() -> None:
-        points = st.session_state[key]["selection"][charts.SELECTION]
-        if points and points[0]["index"] < len(names):
-            choose(int(points[0]["index"]))
-
-    chart = charts.clickable_picture(
-        image, boxes, names, width=width, chosen=chosen, captions=captions, outlined=outlined
-    )
-    st.altair_chart(chart, width="content", key=key, on_select=clicked, alt=alt, theme=None)
-
-
 def tabs(parts: Mapping[str, Part]) -> None:
     """The rest of a page, each part drawn only while it is open; which one is kept in the URL as `more`."""
     for tab, draw in zip(
@@ -214,18 +172,6 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def sheet(pictures: Sequence[Image.Image], *, columns: int, gap: int = 26) -> Mosaic:
-    """Pictures of one size as a single one, to be clicked; the gap leaves room for captions."""
-    width, height = pictures[0].size
-    rows = -(-len(pictures) // columns)
-    canvas = Image.new("RGBA", (columns * (width + gap) - gap, rows * (height + gap) - gap))
-    none = np.zeros(len(pictures))
-    laid_out = Mosaic(canvas, len(pictures), columns, rows, (width, height), gap, none, none)
-    for index, picture in enumerate(pictures):
-        canvas.paste(picture, laid_out.cell(index)[:2])
-    return laid_out
-
-
 def slowly(key: tuple[object, ...], work: Callable[[Progress], Any], *, stop: Callable[[], None]) -> Any:
     """What `work(progress)` gives, remembered for the session by `key`; a bar shows how far it is.
 
@@ -246,6 +192,8 @@ def slowly(key: tuple[object, ...], work: Callable[[Progress], Any], *, stop: Ca
 
 def npy(values: NDArray[Any]) -> bytes:
     """An array as an NPY file."""
+    import numpy as np
+
     buffer = io.BytesIO()
     np.save(buffer, values)
     return buffer.getvalue()

@@ -13,7 +13,7 @@ from featviz_core import drawing
 from featviz_core.demo.models import weights_path
 from featviz_core.drawing import Box
 from featviz_core.techniques import attention_maps as technique
-from pages._ui import menu, pickers, show
+from pages._ui import clickable, menu, pickers, show
 from pages._ui.cached import Look
 from pages._ui.pickers import Chosen
 from pages.look_inside._attention_maps import tabs
@@ -139,12 +139,12 @@ def all_heads(view: View) -> None:
             st.session_state["layer"] = layers[index // across].address
             st.session_state["head"] = str(index % across)
 
-    sheet = show.sheet(tiles, columns=across, gap=3)
+    sheet = clickable.sheet(tiles, columns=across, gap=3)
     chosen = None
     if view.head != AVERAGE:
         chosen = [layer.address for layer in layers].index(view.layer.address) * across + int(view.head)
     st.markdown("**All layers and heads**")
-    show.clickable(
+    clickable.tiles(
         sheet, names, choose, key="all heads", width=sheet.image.width, chosen=chosen, alt="All layers and heads"
     )
     seen = "where the class token looks" if view.layer.layout.prefix else "how much attention each place gets"
@@ -190,7 +190,7 @@ def on_picture(view: View) -> None:
     if layout.queries == 1 or not layout.on_picture:
         st.image(drawn, width=size[0], alt="What the query sees")
         return
-    show.clickable_boxes(
+    clickable.boxes(
         drawn, boxes, names, choose, key="on picture", width=size[0], chosen=chosen, alt="The picture: click a place"
     )
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -239,8 +239,8 @@ def heads(view: View) -> None:
         st.session_state["head"] = str(index)
 
     st.markdown(f"**Every head of this layer, from {view.query_name}**")
-    sheet = show.sheet(tiles, columns=columns, gap=8)
-    show.clickable(
+    sheet = clickable.sheet(tiles, columns=columns, gap=8)
+    clickable.tiles(
         sheet,
         [f"head {head}" for head in range(len(maps))],
         choose,

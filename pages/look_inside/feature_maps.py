@@ -15,7 +15,7 @@ from PIL import Image
 from featviz_core import charts, drawing
 from featviz_core.about import About
 from featviz_core.techniques import feature_maps as technique
-from pages._ui import export, layers, pickers, show
+from pages._ui import clickable, export, layers, pickers, show
 from pages._ui.cached import Look
 from pages._ui.pickers import Chosen
 
@@ -62,7 +62,7 @@ def depth_strip(overview: list[technique.DepthMap]) -> None:
     def choose(index: int) -> None:
         st.session_state["layer"] = addresses[index]
 
-    show.clickable(
+    clickable.tiles(
         drawing.mosaic(tiles, columns=len(tiles), gap=6, color_map="magma", low=0, high=1),
         [f"{stage.layer.address}: {layers.describe(stage.layer)}" for stage in overview],
         choose,
@@ -119,7 +119,7 @@ def mosaic(
     def choose(index: int) -> None:
         st.session_state["channel"] = channels[index]
 
-    show.clickable(
+    clickable.tiles(
         tiles,
         [f"channel {c}: mean {frame['mean'][c]:.3g}, max {frame['max'][c]:.3g}" for c in channels],
         choose,
@@ -189,21 +189,16 @@ def compare(
     chosen: Chosen, look: Look, result: technique.FeatureMaps, channels: list[int], style: dict[str, str]
 ) -> None:
     """Two pictures, or two layers, on one scale."""
-    pictures, addresses = list(chosen.pictures), layers.addresses(look.model)
+    addresses = layers.addresses(look.model)
     picture_, layer_ = st.columns(2)
-    # Keyed by what is on the left, so that a new left side starts the comparison with itself.
-    picture = picture_.selectbox(
-        "Second picture",
-        pictures,
-        index=(pictures.index(chosen.picture_name) + 1) % len(pictures),
-        key=f"second picture {chosen.picture_name}",
-        help="What to compare with; the same picture when you compare layers.",
-    )
+    with picture_:
+        picture = pickers.second_picture(chosen, help="What to compare with; the same picture when you compare layers.")
+    pickers.start_beside("second_layer", result.layer.address, result.layer.address, addresses)
     layer = layer_.selectbox(
         "Second layer",
         addresses,
-        index=addresses.index(result.layer.address),
-        key=f"second layer {result.layer.address}",
+        key="second_layer",
+        bind="query-params",
         help="What to compare with; the same layer when you compare pictures.",
     )
     other: technique.FeatureMaps = look.ask("feature_maps", chosen.pictures[picture], layer=layer)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
-from PIL import Image
 
 from featviz_core import catalog
 from featviz_core.about import About
 from pages._ui import cached, menu
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def page() -> None:

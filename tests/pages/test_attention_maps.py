@@ -85,8 +85,15 @@ def test_windows_are_shown_one_by_one_and_not_multiplied(open_page: OpenPage) ->
     app = open_page(model="swin_t", layer="features.5.1.attn", query="2,3", more="Query × key")
     windows = next(field for field in app.number_input if field.label == "Window")
     assert (windows.min, windows.max) == (0, 3)
-    app = open_page(model="swin_t", more="Through all layers")
+
+
+@pytest.mark.parametrize("name", ["swin_t", "maxvit_t"])
+def test_where_layers_cannot_be_multiplied_the_last_stands_beside_grad_cam(open_page: OpenPage, name: str) -> None:
+    app = open_page(model=name, more="Through all layers")
     assert any("windows or at grids of several sizes" in info.value for info in app.info) and not app.error
+    captions = [image.proto.imgs[0].caption for image in app.get("image")]
+    assert {"the picture", "last layer", "Grad-CAM"} <= {caption.split(":")[0] for caption in captions}
+    assert "residual" not in {slider.key for slider in app.slider}
 
 
 def test_what_can_be_taken_away_is_what_the_library_gives(open_page: OpenPage, downloads: dict[str, Any]) -> None:

@@ -115,6 +115,12 @@ def test_all_pictures_are_listed_with_their_truth(page: Callable[..., AppTest]) 
     assert frame.loc["Orange heart on stripes", "hit"]
     assert frame.loc["Golden ring on green", ["hit", "in box"]].tolist() == [False, True]
     assert 0.2 < frame.loc["Purple star on waves", "energy inside"] <= 1
+    known = frame[frame["energy inside"].notna()]
+    assert len(known) > 1
+    assert f"On the {len(known)} pictures" in captions(at)
+    assert f"in the outline on **{known['hit'].sum()}**, in the box around it on **{known['in box'].sum()}**" in (
+        captions(at)
+    )
 
 
 def test_the_snippet_runs_and_draws_the_same(page: Callable[..., AppTest], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import featviz_core as fv
+from featviz_core.demo.samples import SAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = "pages/look_inside/feature_maps.py"
@@ -202,6 +203,19 @@ def test_the_second_picture_is_compared_on_one_scale(open_page: OpenPage) -> Non
     app = open_page(PAGE, more="Compare")
     assert len([box for box in app.selectbox if box.label in ("Second picture", "Second layer")]) == 2
     assert any("equal colours are equal values" in text.value for text in app.caption)
+
+
+def test_a_link_brings_the_second_side_back_and_a_new_first_side_starts_anew(open_page: OpenPage) -> None:
+    app = open_page(PAGE, more="Compare", second_picture=SAMPLES[3].title, second_layer="stem.0")
+    assert (app.selectbox(key="second_picture").value, app.selectbox(key="second_layer").value) == (
+        SAMPLES[3].title,
+        "stem.0",
+    )
+    app.selectbox(key="picture").set_value(SAMPLES[4].title).run()
+    assert app.selectbox(key="second_picture").value == SAMPLES[5 % len(SAMPLES)].title
+    assert app.selectbox(key="second_layer").value == "stem.0" and not app.exception
+    wrong = open_page(PAGE, more="Compare", second_picture="nowhere", second_layer="nothing")
+    assert wrong.selectbox(key="second_layer").value == wrong.selectbox(key="layer").value
 
 
 def test_kernels_are_shown_where_there_are_some(open_page: OpenPage) -> None:

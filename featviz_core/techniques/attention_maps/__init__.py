@@ -78,6 +78,7 @@ __getattr__ = lazily(
         "attention_explanations": "relevance",
         "TokenLayout": "tokens",
         "FUSIONS": "rollout",
+        "share_one_grid": "rollout",
         "preview": "examples",
     },
 )

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from pages._ui import jobs, pickers, show
+from pages._ui import clickable, jobs, pickers, show
 from pages._ui.project import Project
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _row(found: AugmentationCheck, picture: AugmentedPicture) -> None:
     label = picture.label
     name = found.class_names[label] if label is not None and 0 <= label < len(found.class_names) else ""
     first = [] if picture.clean is None else [picture.clean]
-    sheet = show.sheet(
+    sheet = clickable.sheet(
         [_square(pixels) for pixels in [*first, *picture.samples]], columns=1 + len(picture.samples), gap=8
     )
     shares = ", ".join(f"{share:.0%}" for share in picture.likeness if not np.isnan(share))

@@ -9,7 +9,7 @@ import streamlit as st
 from PIL import Image, ImageDraw
 
 from featviz_core.techniques.data_check import SUSPECT_KINDS
-from pages._ui import show
+from pages._ui import clickable
 
 if TYPE_CHECKING:
     from featviz_core.techniques.data_check.result import DataCheck, Duplicate, PictureNote, Pixels
@@ -52,7 +52,7 @@ def sheets(check: DataCheck) -> dict[str, Image.Image]:
     found: dict[str, list[Image.Image]] = {}
     for sample in check.samples:
         found.setdefault(sample.picture.split, []).append(_tile(sample.person))
-    return {split: show.sheet(tiles, columns=min(_ACROSS, len(tiles))).image for split, tiles in found.items()}
+    return {split: clickable.sheet(tiles, columns=min(_ACROSS, len(tiles))).image for split, tiles in found.items()}
 
 
 def odd(check: DataCheck) -> None:
@@ -122,8 +122,8 @@ def _sheet(
     def choose(index: int) -> None:
         st.session_state[f"{key} chosen"] = None if index == chosen else index
 
-    sheet = show.sheet([_tile(tile) for tile in tiles], columns=min(_ACROSS, len(tiles)))
-    show.clickable(
+    sheet = clickable.sheet([_tile(tile) for tile in tiles], columns=min(_ACROSS, len(tiles)))
+    clickable.tiles(
         sheet,
         [f"{note.name}: {_label(check, note)}" for note in notes],
         choose,

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 from PIL import Image, ImageOps
 
-from pages._ui import show
+from pages._ui import clickable
 from pages.debug_training._output_check.view import View
 
 _MOST = 60  # pictures to click on
@@ -42,8 +42,8 @@ def _all(view: View, frame: pd.DataFrame) -> None:
     )
     shown = _ordered(frame, order)[:_MOST]
     tiles = [_tile(view.pictures[index], _color(frame, index)) for index in shown]
-    sheet = show.sheet(tiles, columns=min(_ACROSS, len(tiles)), gap=4)
-    show.clickable(
+    sheet = clickable.sheet(tiles, columns=min(_ACROSS, len(tiles)), gap=4)
+    clickable.tiles(
         sheet,
         [_said(view, frame.iloc[index]) for index in shown],
         lambda place: view.choose(shown[place]),

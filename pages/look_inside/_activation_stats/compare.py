@@ -16,7 +16,7 @@ from featviz_core.demo.models import DEMO_MODELS
 from featviz_core.images import Picture
 from featviz_core.techniques import activation_stats as technique
 from featviz_core.techniques.activation_stats import ActivationStats
-from pages._ui import cached
+from pages._ui import cached, pickers
 from pages._ui.cached import Look, Upload
 from pages._ui.pickers import Chosen
 from pages.look_inside._activation_stats.view import Compared, View
@@ -52,14 +52,8 @@ def models(
 
 
 def _picture(chosen: Chosen, look: Look, options: dict[str, Any]) -> Compared:
-    names, first = list(chosen.pictures), chosen.picture_name
-    second = st.selectbox(
-        "Second picture",
-        names,
-        index=(names.index(first) + 1) % len(names),
-        key=f"second picture {first}",
-        help="Compared with the picture in the picker.",
-    )
+    first = chosen.picture_name
+    second = pickers.second_picture(chosen, help="Compared with the picture in the picker.")
     ours, theirs = (look.ask("activation_stats", chosen.pictures[name], **options) for name in (first, second))
     return Compared(first, second, ours, theirs)
 

@@ -13,7 +13,7 @@ from featviz_core.demo.shapes import CLASS_NAMES
 from featviz_core.demo.shapes import draw as draw_shape
 from featviz_core.images import Picture, picture_from_image
 from featviz_core.techniques.activation_stats import TopPictures
-from pages._ui import jobs, show
+from pages._ui import clickable, jobs
 from pages._ui.cached import Look
 from pages._ui.pickers import Chosen
 from pages._ui.project import Project
@@ -91,7 +91,7 @@ def _row(seen: Strongest, channel: int) -> None:
         for number, box in zip(top.pictures[channel], top.boxes[channel], strict=True)
     ]
     st.image(
-        show.sheet(crops, columns=len(crops), gap=6).image,
+        clickable.sheet(crops, columns=len(crops), gap=6).image,
         caption=f"channel {channel}: " + " · ".join(f"{score:.3g}" for score in top.scores[channel]),
         width=(_SIDE + 6) * len(crops) - 6,
         alt=f"The top pictures of channel {channel}",

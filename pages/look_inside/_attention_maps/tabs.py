@@ -84,36 +84,51 @@ def _ticks(names: list[str], step: int) -> dict[int, str]:
 
 
 def through_all_layers(view: View) -> None:
-    """Rollout, relevance and the like side by side, with Grad-CAM for comparison."""
-    options = _options(list(view.look.model.class_names))
+    """Rollout, relevance and the like side by side, with Grad-CAM for comparison; what there is of them for layers
+    that cannot be multiplied."""
+    names = list(view.look.model.class_names)
+    joined = technique.share_one_grid(layer.layout for layer in view.overview.layers)
+    target_, *ways_ = st.columns([3, 3, 2, 2], gap="medium")
+    target = _target(target_, names)
+    ways = _ways(*ways_) if joined else {}
+    tiles = {"class token" if view.layer.layout.prefix else "last layer": _last(view)}
     try:
-        found: technique.Explanations = view.look.ask("attention_explanations", view.chosen.picture, **options)
+        found: technique.Explanations = view.look.ask(
+            "attention_explanations", view.chosen.picture, target=target, **ways
+        )
+        tiles |= found.maps
     except ModelError as error:
         st.info(f"{error.what} {error.why}", icon=":material/info:")
-        return
-    tiles = {"class token" if view.layer.layout.prefix else "last layer": _last(view)} | found.maps
     if "class_activation" in abouts():
-        cam = view.look.ask("class_activation", view.chosen.picture, target=found.target, method="gradcam")
+        cam = view.look.ask("class_activation", view.chosen.picture, target=target, method="gradcam")
         tiles["Grad-CAM"] = cam.map
     _side_by_side(view, tiles)
-    name = view.look.model.class_name(found.target)
+    of_class = f"**{_PREDICTED if target is None else names[target]}**"
+    plain = "averaged over heads, is the plain look without the layers before it"
     st.caption(
-        f"For **{name}**: gradient rollout, relevance, LeGrad and Grad-CAM. Each map has its own scale; only Grad-CAM "
-        "is smoothed. The class token's row of the last layer, averaged over heads, is the plain look without the "
-        "layers before it. Maps that disagree are a reason for doubt, not a choice of the prettiest."
+        f"For {of_class}: gradient rollout, relevance, LeGrad and Grad-CAM. Each map has its own scale; only Grad-CAM "
+        f"is smoothed. The class token's row of the last layer, {plain}. Maps that disagree are a reason for doubt, "
+        "not a choice of the prettiest."
+        if joined
+        else f"The attention that each place of the last layer gets, {plain}, and knows no class; beside it Grad-CAM "
+        f"for {of_class}."
     )
 
 
-def _options(names: list[str]) -> dict[str, Any]:
-    """What to explain, and how rollout goes through the layers."""
-    target_, fusion_, discard_, residual_ = st.columns([3, 3, 2, 2], gap="medium")
-    target = target_.selectbox(
+def _target(place: Any, names: list[str]) -> int | None:
+    """The class to explain; None for the model's own answer."""
+    target = place.selectbox(
         "Class",
         [_PREDICTED, *names],
         key="target",
         bind="query-params",
         help="What relevance, gradient rollout, LeGrad and Grad-CAM explain. Rollout itself knows no class.",
     )
+    return None if target == _PREDICTED else names.index(target)
+
+
+def _ways(fusion_: Any, discard_: Any, residual_: Any) -> dict[str, Any]:
+    """How rollout goes through the layers."""
     fusion = fusion_.segmented_control(
         "Heads",
         technique.FUSIONS,
@@ -136,8 +151,7 @@ def _options(names: list[str]) -> dict[str, Any]:
         bind="query-params",
         help="Share of the skip connection. Abnar and Zuidema take 0.5; Kobayashi et al. measured about 0.8 in BERT.",
     )
-    wanted = None if target == _PREDICTED else names.index(target)
-    return {"target": wanted, "fusion": fusion, "discard": discard, "residual": residual}
+    return {"fusion": fusion, "discard": discard, "residual": residual}
 
 
 def _last(view: View) -> np.ndarray:

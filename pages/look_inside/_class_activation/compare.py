@@ -9,7 +9,7 @@ import streamlit as st
 
 from featviz_core import charts
 from featviz_core.techniques import class_activation as technique
-from pages._ui import layers, show
+from pages._ui import clickable, layers, show
 from pages.look_inside._class_activation.trust import masks_of
 from pages.look_inside._class_activation.view import View, caption, grid, many, one
 
@@ -136,15 +136,30 @@ def pictures(view: View) -> None:
     frame = pd.DataFrame(rows)
     share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
     st.dataframe(frame, hide_index=True, column_config=dict.fromkeys(("probability", "energy inside"), share))
+    if sentence := _found_in_all(frame):
+        st.caption(sentence)
     stem = f"class_activation_{view.method}_{view.look.model.name}".replace("/", "_")
     with st.container(horizontal=True):
         st.download_button(
             "Table as CSV", frame.to_csv(index=False), f"{stem}.csv", on_click="ignore", help="One row a picture."
         )
-        sheet = show.sheet([image for _, _, image in tiles], columns=6, gap=6).image
+        sheet = clickable.sheet([image for _, _, image in tiles], columns=6, gap=6).image
         st.download_button(
             "Pictures as PNG", show.png(sheet), f"{stem}.png", on_click="ignore", help="The pictures above in one."
         )
+
+
+def _found_in_all(frame: pd.DataFrame) -> str:
+    """How often the map finds the object, over the pictures of which that is known; nothing where there are none."""
+    known = frame[frame["energy inside"].notna()]
+    if known.empty:
+        return ""
+    hits, boxes, energy = known["hit"].sum(), known["in box"].sum(), known["energy inside"].mean()
+    return (
+        f"On the {len(known)} pictures of which the object's outline is known, the map's highest place lies in the "
+        f"outline on **{hits}**, in the box around it on **{boxes}**; **{energy:.0%}** of the map lies in the outline "
+        "on average."
+    )
 
 
 def _all(view: View) -> tuple[list[dict[str, Any]], list[Any]]:

@@ -13,7 +13,7 @@ from featviz_core import charts
 from featviz_core.demo.samples import SAMPLES
 from featviz_core.drawing import Box
 from featviz_core.techniques import class_activation as technique
-from pages._ui import show
+from pages._ui import clickable, show
 from pages.look_inside._class_activation.view import View, preset
 
 _HIDE_SIDE = 400  # of the picture to click into, in pixels
@@ -169,7 +169,7 @@ def hide(view: View, result: technique.ClassActivation) -> None:
         st.session_state["hiding clicks"] = clicks + 1
 
     with left, st.container(key="cells-to-hide", height=_HIDE_SIDE + 10, border=False):
-        show.clickable_boxes(
+        clickable.boxes(
             found.picture(view.look.model.preprocessing),
             boxes,
             [f"Row {i // cells + 1}, column {i % cells + 1}" for i in range(len(boxes))],

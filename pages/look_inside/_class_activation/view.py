@@ -14,7 +14,7 @@ from PIL import Image
 
 from featviz_core.images import Picture
 from featviz_core.techniques import class_activation as technique
-from pages._ui import layers, show
+from pages._ui import clickable, layers, show
 from pages._ui.cached import Look
 from pages._ui.pickers import Chosen
 
@@ -81,8 +81,8 @@ def grid(
     alt: str,
 ) -> None:
     """Pictures to click. Each tile: its caption, what hovering says, and the picture."""
-    sheet = show.sheet([image for _, _, image in tiles], columns=min(columns, len(tiles)))
-    show.clickable(
+    sheet = clickable.sheet([image for _, _, image in tiles], columns=min(columns, len(tiles)))
+    clickable.tiles(
         sheet,
         [name for _, name, _ in tiles],
         choose,
