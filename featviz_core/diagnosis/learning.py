@@ -283,7 +283,7 @@ def speed(curves: Curves) -> Iterator[Finding]:
         f"The loss went from {loss.start:.3g} to {loss.end:.3g} in {int(loss.steps[-1]):,} steps."
         + (more if expected else ""),
         on=loss,
-        between=(float(loss.steps[0]), float(step)),
+        between=(float(step), float(step)),
         **expected,
     )
 

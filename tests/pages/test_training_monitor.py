@@ -179,10 +179,10 @@ def test_what_a_finding_rests_on_is_marked_be_it_a_single_step() -> None:
     told = [Finding("x", kind, kind, "", "loss", {"steps": (4, 4)}) for kind in ("warn", "note", "ok")]
     bands = view._bands([view.Opened(run, tuple(told))], "loss", View())
     assert bands.to_dict("list") == {
-        "from": [4, 4],
-        "to": [4, 4],
-        "severity": ["warn", "note"],
-        "title": ["warn", "note"],
+        "from": [4, 4, 4],
+        "to": [4, 4, 4],
+        "severity": ["warn", "note", "ok"],
+        "title": ["warn", "note", "ok"],
     }
     chart = run_charts.curves(
         lines([run], "loss", View()), title="loss", by="run", colors={"a.csv": "#000"}, bands=bands

@@ -212,7 +212,7 @@ def _bands(opened: Sequence[Opened], metric: str, view: View) -> pd.DataFrame:
     rows = []
     for one in opened:
         tags = [tag for tag, _ in lines.tags_of(one.run, metric)]
-        told = [f for f in one.findings if f.severity != "ok" and f.where in tags and "steps" in f.evidence]
+        told = [f for f in one.findings if f.where in tags and "steps" in f.evidence]
         for finding in told[:_MOST_BANDS]:
             place = lines.at_steps(one.run, finding.where, finding.evidence["steps"], view.axis)
             if place is None:
