@@ -165,7 +165,8 @@ def _kept(experiment: Experiment, read: _Read) -> tuple[Kept | None, Floats]:
 
 
 def _features(experiment: Experiment, images: Sequence[Tensor]) -> Floats:
-    """What the model's last linear layer is given for each picture `(n, d)`; its output where it has none."""
+    """What the model's last linear layer is given for each picture `(n, d)`, its output where it has none; 0 for what is
+    no number."""
     found = Features(experiment.model)
     try:
         for image in images:
@@ -175,7 +176,7 @@ def _features(experiment: Experiment, images: Sequence[Tensor]) -> Floats:
         raise
     except Exception as error:
         raise ExperimentError(f"The experiment's model fails on its own data: {short(error)}.") from error
-    return found.table().rows.astype(np.float64)
+    return np.nan_to_num(found.table().rows.astype(np.float64), posinf=0, neginf=0)
 
 
 def _pictures(experiment: Experiment, read: _Read, likenesses: Floats) -> Iterator[AugmentedPicture]:

@@ -67,8 +67,8 @@ def _probe(clean: Floats, changed: Floats, labels: Labels) -> tuple[float, float
 def _ridge(features: Floats, targets: Floats) -> tuple[Floats, Floats]:
     """In the form whose matrix is (n, n): there may be far more features than pictures."""
     mean, middle = features.mean(0), targets.mean(0)
-    centred = features - mean
-    gram = centred @ centred.T / features.shape[1]
+    centred, width = features - mean, max(1, features.shape[1])  # none, where no feature tells pictures apart
+    gram = centred @ centred.T / width
     dual = np.linalg.solve(gram + _RIDGE * np.eye(len(gram)), targets - middle)
-    weights: Floats = centred.T @ dual / features.shape[1]
+    weights: Floats = centred.T @ dual / width
     return weights, middle - mean @ weights
