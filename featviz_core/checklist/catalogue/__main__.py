@@ -16,7 +16,8 @@ from featviz_core.checklist.catalogue.table import matrix, misses, summary
 def main() -> int:
     """Run what is asked for and print the figures."""
     asked = _arguments()
-    chosen = [case for part in PARTS if asked.part in (part, "all") for case in cases(part) if asked.only in case.name]
+    drawn = [case for part in PARTS if asked.part in (part, "all") for case in cases(part, asked.draw)]
+    chosen = [case for case in drawn if asked.only in case.name]
     if asked.list:
         print("\n".join(case.name for case in chosen))
         return 0
@@ -51,6 +52,7 @@ def _known(out: Path | None, wanted: set[str]) -> list[Row]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m featviz_core.checklist.catalogue", description=__doc__)
     parser.add_argument("--part", choices=(*PARTS, "all"), default="all", help="what checks were tuned on, or the rest")
+    parser.add_argument("--draw", type=int, default=1, help="which pairing of faults, set-ups and seeds: 1, 2, ...")
     parser.add_argument("--only", default="", help="cases with this text in their names")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes at once")
     parser.add_argument("--out", help="a file that gets a line of JSON for each case; what it holds is not run again")

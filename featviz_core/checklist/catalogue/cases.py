@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import cycle, product
+from itertools import cycle, islice, product
 from typing import Literal
 
 from featviz_core.demo.faults import FAULTS
@@ -39,9 +39,10 @@ def part_of(setup: SetUp) -> Part:
     return "tune" if setup.data == "shapes" and setup.network != "residual" else "apart"
 
 
-def cases(part: Part) -> list[Case]:
-    """All cases of a part, the same each time."""
-    return [*_faulty(part), *_healthy(part)]
+def cases(part: Part, draw: int = 1) -> list[Case]:
+    """All cases of a part, the same each time. Another `draw` pairs faults and variations with other set-ups and seeds:
+    what nobody has looked at yet."""
+    return [*_faulty(part, draw), *_healthy(part, draw)]
 
 
 def _plain_setups(part: Part) -> list[SetUp]:
@@ -49,18 +50,22 @@ def _plain_setups(part: Part) -> list[SetUp]:
     return [setup for setup in every if part_of(setup) == part]
 
 
-def _faulty(part: Part) -> Iterator[Case]:
+def _faulty(part: Part, draw: int) -> Iterator[Case]:
     for fault in FAULTS.values():
         fitting = [setup for setup in _plain_setups(part) if setup.network in fault.networks]
-        rng = random.Random(f"{part} {fault.name}")
+        rng = random.Random(f"{part} {fault.name}" + (f" {draw}" if draw > 1 else ""))
         for setup in rng.sample(fitting, min(_DRAWN[part], len(fitting))):
-            yield Case(setup, fault.name, rng.randrange(_SEEDS))
+            yield Case(setup, fault.name, rng.choice(_seeds(draw)))
 
 
-def _healthy(part: Part) -> Iterator[Case]:
-    variation, seed = cycle(VARIATIONS), cycle(range(_SEEDS))
+def _healthy(part: Part, draw: int) -> Iterator[Case]:
+    variation, seed = islice(cycle(VARIATIONS), draw - 1, None), cycle(_seeds(draw))
     for setup in _plain_setups(part):
         yield Case(setup, "", next(seed))
         for _ in range(_VARIED[part]):
             varied = SetUp(setup.network, setup.optimizer, setup.data, next(variation))
             yield Case(varied, "", next(seed))
+
+
+def _seeds(draw: int) -> range:
+    return range((draw - 1) * _SEEDS, draw * _SEEDS)
