@@ -15,7 +15,7 @@ from featviz_core.checklist.labels import labels
 from featviz_core.checklist.looks import augmentation_seen, data_seen, found, verdict_of
 from featviz_core.checklist.probe import Broken, Check, Probe
 from featviz_core.checklist.report import Verdict
-from featviz_core.checklist.trainings import Practice, own, practice
+from featviz_core.checklist.trainings import Scores, own, practice
 from featviz_core.errors import FeatVizError
 from featviz_core.experiment import Experiment
 from featviz_core.experiment_model import to_pixels
@@ -173,8 +173,10 @@ def augmentation(probe: Probe) -> Verdict:
     if isinstance(seen, FeatVizError):
         return Verdict("data.augmentation", "not_run", f"Pictures cannot be read by number: {seen.what}")
     shown = {"exhibits": _augmented(seen)}
+    looked = data_seen(probe)
+    told = (*seen.findings, *(looked.findings if looked is not None else ()))
     # What the features of a broken network say is no evidence.
-    findings = [f for f in found(seen.findings, ("augmentation.",)) if f.severity == "fail" or own(probe).train.certain]
+    findings = [f for f in found(told, ("augmentation.",)) if f.severity == "fail" or own(probe).train.certain]
     if findings:
         verdict = verdict_of("data.augmentation", findings, **shown)
         return verdict if verdict.grade == "proven" else _without(probe, verdict)
@@ -188,26 +190,29 @@ def augmentation(probe: Probe) -> Verdict:
 
 
 def _without(probe: Probe, verdict: Verdict) -> Verdict:
-    """The verdict after the same training without augmentation: what only looks odd turns red where nothing that is
-    learned with it holds for validation, and something does without."""
+    """The verdict after the same training without augmentation: it is red where less is learned with it, or where what
+    is learned holds much less for validation."""
     clean = probe.clean_batches
     if clean is None:
         return replace(verdict, status="warn")
     before, after = own(probe), practice(probe, on=clean)
-    helped = after.gain > before.gain + 0.1
-    if verdict.status == "warn":
-        helped = _holds(after) and not _holds(before)
-    figure = f"share of the training pictures learned after {probe.steps} steps"
-    trial = Trial(
-        "no augmentation", "the same pictures, clean", figure, round(before.gain, 3), round(after.gain, 3), helped
-    )
+    helped = verdict.status == "fail" and after.gain > before.gain + 0.1
+    figure, shown = f"share of the training pictures learned after {probe.steps} steps", (before.gain, after.gain)
+    if not helped and before.validation is not None and after.validation is not None:
+        helped = _holds_better(after.validation, before.validation)
+        figure = f"validation accuracy after {probe.steps} steps"
+        shown = (before.validation.accuracy, after.validation.accuracy)
+    trial = Trial("no augmentation", "the same pictures, clean", figure, round(shown[0], 3), round(shown[1], 3), helped)
     exhibits = (*verdict.exhibits, Curves("Loss", {"augmented": before.losses, "clean": after.losses}))
     return replace(verdict, status="fail" if helped else "warn", trials=(trial,), exhibits=exhibits)
 
 
-def _holds(training: Practice) -> bool:
-    """Whether what was learned holds for validation pictures."""
-    return training.validation is not None and training.validation.certain
+_MUCH = 0.2  # of validation accuracy: strong augmentation that is worth it costs a short training some, too
+
+
+def _holds_better(after: Scores, before: Scores) -> bool:
+    """Whether something holds for validation pictures where nothing did, or much more than did."""
+    return after.certain and (not before.certain or after.accuracy - before.accuracy > _MUCH)
 
 
 def _augmented(seen: AugmentationCheck) -> tuple[Pictures, ...]:

@@ -21,6 +21,7 @@ from featviz_core.checklist.trainings import (
     tried,
     twin,
 )
+from featviz_core.experiment import Experiment
 
 
 def learning_rate(probe: Probe) -> Verdict:
@@ -46,6 +47,9 @@ def learning_rate(probe: Probe) -> Verdict:
     if (verdict := _by_heart(probe, evidence, shown)) is not None:
         return verdict
     if not trails(probe):
+        for check in (_long_memory, _large_steps):
+            if (verdict := check(probe, evidence, shown)) is not None:
+                return verdict
         what = "Training gets as far as with the reference optimiser."
         if not twin(probe).train.certain and twin(probe).train.pictures >= _ENOUGH:
             what = "Nothing can be said of the rate: with the reference optimiser nothing is learned either."
@@ -58,6 +62,27 @@ _SETTINGS = ("lr", "momentum", "betas", "weight_decay")
 _USUAL_UPDATE = (1e-4, 2e-1)  # healthy set-ups reach .15 in their first steps
 _ENOUGH = 100  # pictures, below which an accuracy says little
 _LITTLE = 0.3  # of what the twin learned
+_LONG = 0.99  # of momentum: the last hundred steps
+_LARGE = 0.1  # update ‖Δw‖/‖w‖
+_LEFT, _FURTHER = 0.05, 10  # training loss that is left, and how many times lower another gets
+
+
+def usual_momentum(experiment: Experiment) -> Experiment:
+    """Where momentum, or the first of Adam's betas, is unusually high: the usual ones."""
+    for group in experiment.optimizer.param_groups:
+        if _momentum(group) > _HIGH_MOMENTUM:
+            group |= {"momentum": 0.9} if "momentum" in group else {"betas": (0.9, 0.999)}
+    return experiment
+
+
+_HIGH_MOMENTUM = 0.95
+
+
+def _momentum(group: dict[str, Any]) -> float:
+    """Of a group of parameters: its momentum, or the first of its betas."""
+    return float(group.get("momentum", group.get("betas", (0.0,))[0]))
+
+
 # What is tried where training trails, in this order: name, what changes, how.
 _CULPRITS: tuple[tuple[str, str, Change, str], ...] = (
     ("the standard loop", "the standard training step", standard_loop, "loop"),
@@ -66,7 +91,7 @@ _CULPRITS: tuple[tuple[str, str, Change, str], ...] = (
     ("ten times the rate", "lr * 10", rate_times(10.0), "low"),
     ("a hundred times the rate", "lr * 100", rate_times(100.0), "low"),
     ("no weight decay", "weight_decay=0", setting("weight_decay", 0.0), "decay"),
-    ("the usual momentum", "momentum=0.9", setting("momentum", 0.9), "momentum"),
+    ("the usual momentum", "momentum 0.9", usual_momentum, "momentum"),
 )
 _WORDS = {
     "loop": (
@@ -120,6 +145,46 @@ def _by_heart(probe: Probe, evidence: dict[str, Any], shown: tuple[Exhibit, ...]
     return None
 
 
+def _long_memory(probe: Probe, evidence: dict[str, Any], shown: tuple[Exhibit, ...]) -> Verdict | None:
+    """A momentum by which steps of long ago still count: it does its harm later than a short training can show."""
+    momentum = max(map(_momentum, probe.experiment.optimizer.param_groups))
+    if not _LONG < momentum < 1:
+        return None
+    trial = tried(probe, "the usual momentum", "0.9", practice(probe, usual_momentum))
+    return Verdict(
+        "optimizer.learning_rate",
+        "fail" if trial.helped else "warn",
+        f"With a momentum of {momentum:.6g}, the last {1 / (1 - momentum):,.0f} steps count: it hardly turns.",
+        "statistical" if trial.helped else "heuristic",
+        evidence | {"momentum": measured(momentum, (None, _LONG))},
+        _WORDS["momentum"][1],
+        trials=(trial,),
+        exhibits=shown,
+    )
+
+
+def _large_steps(probe: Probe, evidence: dict[str, Any], shown: tuple[Exhibit, ...]) -> Verdict | None:
+    """Steps about as large as the weights, that get much further down when they are a tenth as large."""
+    sizes = sorted(_update_sizes(probe).values())
+    if not sizes or sizes[len(sizes) // 2] < _LARGE:
+        return None
+    before, after = own(probe).train, practice(probe, rate_times(0.1)).train
+    if not (before.loss > _LEFT and after.loss < before.loss / _FURTHER):
+        return None
+    trial = Trial(
+        "a tenth of the rate",
+        "lr / 10",
+        f"training loss after {probe.steps} steps",
+        round(before.loss, 4),
+        round(after.loss, 4),
+        helped=True,
+    )
+    what, do = _WORDS["high"]
+    return Verdict(
+        "optimizer.learning_rate", "warn", what, "statistical", evidence, do, trials=(trial,), exhibits=shown
+    )
+
+
 def _named(probe: Probe, evidence: dict[str, Any], shown: tuple[Exhibit, ...]) -> Verdict:
     """Which change brings the learning back, tried one by one until one does."""
     trials: list[Trial] = []
@@ -160,7 +225,7 @@ def _worth_trying(probe: Probe, kind: str) -> bool:
         return probe.experiment.train_step is not None or probe.experiment.train_epoch is not None
     if kind == "decay":
         return any(group.get("weight_decay", 0) > 0 for group in groups)
-    return kind != "momentum" or any(group.get("momentum", 0) > 0.95 for group in groups)
+    return kind != "momentum" or any(_momentum(group) > _HIGH_MOMENTUM for group in groups)
 
 
 def _update_sizes(probe: Probe) -> dict[str, float]:

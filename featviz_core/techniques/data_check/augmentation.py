@@ -165,8 +165,8 @@ def _kept(experiment: Experiment, read: _Read) -> tuple[Kept | None, Floats]:
 
 
 def _features(experiment: Experiment, images: Sequence[Tensor]) -> Floats:
-    """What the model's last linear layer is given for each picture `(n, d)`, its output where it has none; 0 for what is
-    no number."""
+    """What the model's last linear layer is given for each picture `(n, d)`, its output where it has none; 0 for what
+    is no number."""
     found = Features(experiment.model)
     try:
         for image in images:

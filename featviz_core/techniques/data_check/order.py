@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -149,8 +150,31 @@ def drift_findings(seen: Seen) -> list[Finding]:
     ]
 
 
-def shift_findings(train: Seen, validation: Seen) -> list[Finding]:
-    """Do training and validation come from the same pipeline?"""
+def shift_findings(
+    train: Seen, validation: Seen, clean_train: Seen | None = None, clean_validation: Seen | None = None
+) -> list[Finding]:
+    """Do training and validation come from the same pipeline?
+
+    Where they do without augmentation, `clean_train` and `clean_validation`, it is augmentation that sets them apart.
+    """
+    found = _shift(train, validation)
+    if not any(finding.code == "data.shift" for finding in found) or clean_train is None or clean_validation is None:
+        return found
+    if _shift(clean_train, clean_validation):
+        return found
+    return [
+        replace(
+            finding,
+            code="augmentation.shift",
+            title="Augmentation makes training pictures unlike validation pictures",
+            detail=f"{finding.detail} Without it, both are alike.",
+            remedy="Look at augmented pictures: does a step erase, scale or clip too much?",
+        )
+        for finding in found
+    ]
+
+
+def _shift(train: Seen, validation: Seen) -> list[Finding]:
     if min(len(train), len(validation)) < _FEW:
         return []
     (mean, std, _, _), (other, spread, _, _) = statistics(train), statistics(validation)

@@ -70,7 +70,12 @@ class Verdicts:
             self._judge(filled, number, said)
             suspects = self._odd(albums)
         suspects += self._disagreements(albums[0], names)
-        shown, counted = self._duplicates(filled, albums, behind, augments)
+        moving = [seen.name for seen, moves in zip(self.splits, augments, strict=True) if moves]
+        with self._timed("clean copies"):
+            still = [self._still(seen) if seen.name in moving else seen for seen in filled]
+        if len(filled) == 2:
+            self.findings += shift_findings(*filled, *still)
+        shown, counted = self._duplicates(filled, still, albums, behind, moving)
         with self._timed("other"):
             samples = [sample for album in albums if len(album.seen) for sample in album.samples()]
         return DataCheck(
@@ -120,8 +125,6 @@ class Verdicts:
                 order = order_findings(seen)
                 sorted_anyway = any(finding.code == "labels.sorted" for finding in order)
                 self.findings += order if sorted_anyway else [*order, *drift_findings(seen)]
-        if len(filled) == 2:
-            self.findings += shift_findings(*filled)
 
     def _odd(self, albums: list[Album]) -> list[Suspect]:
         found: list[Suspect] = []
@@ -143,14 +146,11 @@ class Verdicts:
         return suspects
 
     def _duplicates(
-        self, filled: list[Seen], albums: list[Album], behind: list[list[Any]], augments: list[bool | None]
+        self, filled: list[Seen], still: list[Seen], albums: list[Album], behind: list[list[Any]], moving: list[str]
     ) -> tuple[list[Duplicate], pd.DataFrame]:
         filled_behind = [own for seen, own in zip(self.splits, behind, strict=True) if len(seen)]
         if not filled:
             return [], pd.DataFrame(columns=["kind", "where", "pictures", "pairs"])
-        with self._timed("clean copies"):
-            moving = [seen.name for seen, moves in zip(self.splits, augments, strict=True) if moves]
-            still = [self._still(seen) if seen.name in moving else seen for seen in filled]
         with self._timed("other"):
             pool = twins.pool_of(still, filled_behind)
             exact = twins.same_content(pool)
