@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -60,17 +61,15 @@ def range_of_pictures(probe: Probe) -> Verdict:
         what = "Values are finite and in a usual range."
         return Verdict("data.range", "pass", what, "statistical", seen, **shown)  # type: ignore[arg-type]
     verdict = verdict_of("data.range", findings, **shown)
-    if verdict.grade == "proven" or verdict.status != "fail":
-        return replace(verdict, evidence={**seen, **verdict.evidence})
-    trial = _normalised(probe)
-    harmless = not trial.helped and own(probe).train.certain
-    return replace(
-        verdict,
-        status="warn" if harmless else "fail",
-        harmless=harmless,
-        evidence={**seen, **verdict.evidence},
-        trials=(trial,),
-    )
+    verdict = replace(verdict, evidence={**seen, **verdict.evidence})
+    in_validation = "validation" in findings[0].where
+    if verdict.grade == "proven" or (verdict.status != "fail" and not in_validation):
+        return verdict
+    trial = (_like_training if in_validation else _normalised)(probe, findings[0].code)
+    if trial.helped:
+        return replace(verdict, status="fail", grade="statistical", trials=(trial,))
+    harmless = verdict.status == "fail" and own(probe).train.certain
+    return replace(verdict, status="warn" if harmless else verdict.status, harmless=harmless, trials=(trial,))
 
 
 _FORMS: tuple[tuple[str, str, Callable[[Tensor], Tensor]], ...] = (
@@ -124,13 +123,12 @@ def _all_the_same(probe: Probe, seen: dict[str, Any]) -> Verdict | None:
     return Verdict("data.range", "fail", what, "proven", seen | {"pictures": count}, do, exhibits=shown)
 
 
-def _normalised(probe: Probe) -> Trial:
+def _normalised(probe: Probe, _code: str) -> Trial:
     """The same training with standardised pictures."""
-    images = torch.cat([x.float() for x, _ in probe.experiment.pairs(probe.batches)])
-    mean, std = images.mean((0, 2, 3)), images.std((0, 2, 3)).clamp(min=1e-6)
+    mean, std = _moments(probe, probe.batches)
 
     def behind(experiment: Experiment) -> Experiment:
-        return replace(experiment, model=_Standardised(experiment.model, mean, std))
+        return replace(experiment, model=_Changed(experiment.model, lambda images: (images - mean) / std))
 
     after = practice(probe, behind)
     return Trial(
@@ -143,14 +141,44 @@ def _normalised(probe: Probe) -> Trial:
     )
 
 
-class _Standardised(nn.Module):
-    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor) -> None:
+def _like_training(probe: Probe, code: str) -> Trial:
+    """The same training, and then validation pictures with training's mean and spread, or order of channels."""
+    (mean, std), (own_mean, own_std) = (_moments(probe, part) for part in (probe.batches, probe.validation or ()))
+
+    def matched(images: Tensor) -> Tensor:
+        return images.flip(1) if code == "data.channel_order" else (images - own_mean) / own_std * std + mean
+
+    def behind(experiment: Experiment) -> Experiment:
+        return replace(experiment, model=_Changed(experiment.model, matched, only_evaluating=True))
+
+    before, after = own(probe).validation, practice(probe, behind).validation
+    told, then = (math.nan if one is None else round(one.accuracy, 3) for one in (before, after))
+    return Trial(
+        "validation pictures like training's",
+        "channels reversed" if code == "data.channel_order" else "the mean and spread of each channel",
+        f"validation accuracy after {probe.steps} steps",
+        told,
+        then,
+        helped=after is not None and after.certain and then > told + 0.1,
+    )
+
+
+def _moments(probe: Probe, batches: Iterable[Any]) -> tuple[Tensor, Tensor]:
+    """Mean and spread of each channel, `(C, 1, 1)`."""
+    images = torch.cat([x.float() for x, _ in probe.experiment.pairs(batches)])
+    mean, std = images.mean((0, 2, 3)), images.std((0, 2, 3)).clamp(min=1e-6)
+    return mean[:, None, None], std[:, None, None]
+
+
+class _Changed(nn.Module):
+    """A model whose pictures are changed first; with `only_evaluating`, not those it learns from."""
+
+    def __init__(self, model: nn.Module, change: Callable[[Tensor], Tensor], *, only_evaluating: bool = False) -> None:
         super().__init__()
-        self.model = model
-        self.mean, self.std = nn.Buffer(mean[:, None, None]), nn.Buffer(std[:, None, None])
+        self.model, self.change, self.only_evaluating = model, change, only_evaluating
 
     def forward(self, images: Tensor) -> Any:
-        return self.model((images - self.mean) / self.std)
+        return self.model(images if self.training and self.only_evaluating else self.change(images))
 
 
 def _shown(probe: Probe) -> tuple[Pictures, ...]:

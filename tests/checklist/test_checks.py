@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import featviz_core as fv
 from featviz_core.checklist.items import ITEMS
@@ -641,3 +641,21 @@ def test_on_a_gpu():
 def test_a_loader_of_one_batch_is_enough():
     report = run(lambda: experiment(train_loader=loader(6), val_loader=loader(6, seed=1)))
     assert report.root_cause is None
+
+
+@pytest.mark.parametrize(
+    ("change", "harmful"), [(lambda images: images + 40, True), (lambda images: images * 255, False)]
+)
+def test_validation_pictures_that_are_not_like_training_are_tried_like_training(change, harmful):
+    """Training is as good as ever, so that only validation can show it; this network's answer knows no scale."""
+    images, labels = pictures(128, seed=5)
+    other = DataLoader(TensorDataset(change(images), labels), batch_size=16)
+
+    def make():
+        return experiment(train_loader=loader(128, batch_size=16, shuffle=True), val_loader=other)
+
+    verdict = run(make, items=["data.range"])["data.range"]
+    assert (verdict.status, verdict.harmless) == (("fail", False) if harmful else ("warn", True))
+    (trial,) = verdict.trials
+    assert trial.name == "validation pictures like training's"
+    assert trial.helped == harmful == (trial.after > trial.before + 0.1)
