@@ -13,7 +13,7 @@ from torch.nn import functional
 from featviz_core.checklist.exhibits import Trial, measured
 from featviz_core.checklist.probe import Probe
 from featviz_core.checklist.report import Verdict
-from featviz_core.checklist.trainings import class_numbers, own, practice, twin
+from featviz_core.checklist.trainings import class_numbers, first_loss_anew, own, practice, twin
 from featviz_core.experiment import Experiment
 
 _SURE_SCORE = 8.0  # of the right class, where all others have 0
@@ -108,8 +108,8 @@ def _reward(probe: Probe, evidence: dict[str, Any]) -> Verdict | None:
         return None
     # Cross-entropy wants the right score high, other losses the others low as well.
     least = min(_of(probe, score * scores) for score in _SCORES for scores in (right, 2 * right - 1))
-    guessing = _of(probe, 0 * right)
-    if not math.isfinite(least + guessing) or guessing <= 0 or least <= _REWARD * guessing:
+    guess = guessing(probe)
+    if not math.isfinite(least + guess) or guess <= 0 or least <= _REWARD * guess:
         return None
     # Smoothed labels leave as much, but surer wrong scores cost ever more.
     wrong = _answers(probe, 1, score=1.0)
@@ -129,10 +129,10 @@ def _reward(probe: Probe, evidence: dict[str, Any]) -> Verdict | None:
     return Verdict(
         "loss.value",
         "fail" if helped else "warn",
-        f"The best scores there can be cost {least:.3g}, nearly as much as guessing ({guessing:.3g}): the loss hardly "
+        f"The best scores there can be cost {least:.3g}, nearly as much as guessing ({guess:.3g}): the loss hardly "
         "tells right from wrong.",
         "proven",
-        evidence | {"loss of the best scores": measured(least, (0, _REWARD * guessing)), "guessing": guessing},
+        evidence | {"loss of the best scores": measured(least, (0, _REWARD * guess)), "guessing": guess},
         "Give the loss scores as they come, without a softmax, and labels second: `loss_fn(logits, targets)`.",
         harmless=not helped,
         trials=(trial,),
@@ -210,25 +210,45 @@ def _batch_size(probe: Probe, evidence: dict[str, Any]) -> Verdict | None:
     )
 
 
+def guessing(probe: Probe) -> float:
+    """What guessing costs: the loss of equal scores."""
+    equal = torch.zeros_like(probe.logits.detach())
+    if _are_log_probabilities(probe):
+        return _of(probe, equal)
+    with torch.no_grad():
+        return float(probe.experiment.loss_fn(equal, probe.pair[1]))
+
+
+def far_from_guessing(probe: Probe, first: float) -> bool:
+    """Whether a first loss is not what guessing gives."""
+    guess = guessing(probe)
+    few = max(1.0, math.sqrt(_BATCH / max(1, len(probe.pair[0]))))  # the mean of few pictures misses by more
+    return math.isfinite(guess) and not abs(first - guess) <= few * _FROM_GUESSING * max(1.0, abs(guess) / 2.3)
+
+
+def started_too_large(probe: Probe) -> bool:
+    """Whether the first loss is far above guessing by the initial weights: from PyTorch's own it is not."""
+    first = float(probe.loss.detach())
+    if probe.experiment.pretrained or not first > guessing(probe) + _GROSS or not far_from_guessing(probe, first):
+        return False
+    return not far_from_guessing(probe, first_loss_anew(probe))
+
+
 def _against_guessing(probe: Probe, evidence: dict[str, Any]) -> Verdict:
     first = float(probe.loss.detach())
     if probe.experiment.pretrained:
         what = "The head is not fresh, so that its first loss may be anything; right answers cost less than wrong ones."
         return Verdict("loss.value", "pass", what, "proven", evidence)
-    with torch.no_grad():
-        guessing = float(probe.experiment.loss_fn(torch.zeros_like(probe.logits), probe.pair[1]))
-    if _are_log_probabilities(probe):
-        guessing = _of(probe, torch.zeros_like(probe.logits.detach()))
+    guess = guessing(probe)
     evidence |= {
-        "first loss": measured(first, (guessing - _FROM_GUESSING, guessing + _FROM_GUESSING)),
-        "guessing": guessing,
+        "first loss": measured(first, (guess - _FROM_GUESSING, guess + _FROM_GUESSING)),
+        "guessing": guess,
     }
-    apart = abs(first - guessing)
-    few = max(1.0, math.sqrt(_BATCH / max(1, len(probe.pair[0]))))  # the mean of few pictures misses by more
-    if apart <= few * _FROM_GUESSING * max(1.0, abs(guessing) / 2.3) or not math.isfinite(guessing):
+    if not far_from_guessing(probe, first):
         return Verdict("loss.value", "pass", "The first loss is what guessing gives.", "statistical", evidence)
-    what = f"The first loss is {first:.3g}, where guessing gives {guessing:.3g}."
+    what = f"The first loss is {first:.3g}, where guessing gives {guess:.3g}."
     do = "Scores are large before anything was learned: look at the pictures' range and the head's initial weights."
     # Far from guessing, and it takes training to come back: a fail only where that costs something.
-    harmful = apart > _GROSS and own(probe).gain < 0.7 * twin(probe).gain
-    return Verdict("loss.value", "fail" if harmful else "warn", what, "statistical", evidence, do)
+    harmful = abs(first - guess) > _GROSS and own(probe).gain < 0.7 * twin(probe).gain
+    cause = "model.init" if not harmful and started_too_large(probe) else None
+    return Verdict("loss.value", "fail" if harmful else "warn", what, "statistical", evidence, do, explained_by=cause)

@@ -1,4 +1,4 @@
-"""Model: output shape, NaN and Inf, initialisation."""
+"""Model: output shape, NaN and Inf; initialisation stands in a module of its own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featviz_core.checklist.exhibits import Bars, Curves, Trial, measured
+from featviz_core.checklist.exhibits import Curves, Trial
+from featviz_core.checklist.initialisation import initialisation
 from featviz_core.checklist.looks import (
-    activation_findings,
-    activation_stats_seen,
     found,
     mixing,
     output_findings,
@@ -21,14 +20,12 @@ from featviz_core.checklist.looks import (
 )
 from featviz_core.checklist.probe import Check, Probe
 from featviz_core.checklist.report import Verdict
-from featviz_core.checklist.trainings import Practice, own, practice, started_anew, twin
+from featviz_core.checklist.trainings import own, practice
 from featviz_core.errors import ModelError
 from featviz_core.experiment import Experiment
-from featviz_core.techniques.activation_stats.result import ActivationStats
 
 _SUM_TOLERANCE = 1e-4  # of a row of float32 probabilities
 _HARM = 0.1  # of the training pictures: a mistake that costs less does no harm here
-_ENOUGH = 100  # pictures, below which an accuracy says little
 
 
 def output_shape(probe: Probe) -> Verdict:
@@ -142,115 +139,8 @@ def finite(probe: Probe) -> Verdict:
     return Verdict("model.finite", "pass", f"Every output was finite over {watch.steps} steps.", "proven", evidence)
 
 
-def init(probe: Probe) -> Verdict:
-    """Every layer passes on what it gets, units are not all alike, and the answer depends on the picture.
-
-    What looks wrong is tried: the same network initialised as PyTorch does, both with the reference optimiser.
-    """
-    if not probe.pair[0].isfinite().all():
-        return Verdict("model.init", "not_run", "Not judged: the pictures hold NaN or Inf.", explained_by="data.range")
-    if not all(parameter.isfinite().all() for parameter in probe.experiment.model.parameters()):
-        return Verdict("model.init", "not_run", "Not judged: a weight is NaN or Inf.", explained_by="model.finite")
-    stats = activation_stats_seen(probe)
-    shown = {"exhibits": _spreads(stats)}
-    alike = _alike(probe)
-    findings = found(activation_findings(probe), _LAYERS)
-    spread = probe.spread_after_a_step
-    evidence = {"spread of the scores between pictures, after a step": measured(spread, (_LEAST_SPREAD, None))}
-    problem = bool(alike or [f for f in findings if f.severity == "fail"] or spread < _LEAST_SPREAD)
-    if not problem and not _weak_start(probe):
-        what = "Every layer passes on what it gets, and pictures get different scores."
-        return Verdict("model.init", "pass", what, "statistical", evidence, **shown)  # type: ignore[arg-type]
-    trial, after = _anew(probe)
-    if not trial.helped and not (alike and problem):
-        if not problem:
-            what = "Every layer passes on what it gets; another start learns no better."
-            return Verdict("model.init", "pass", what, "statistical", evidence, trials=(trial,), **shown)  # type: ignore[arg-type]
-        if twin(probe).train.certain:
-            what = "Layers look unusual at the start, and the network learns all the same."
-            return Verdict("model.init", "pass", what, "statistical", evidence, trials=(trial,), **shown)  # type: ignore[arg-type]
-    if alike:
-        what = f"All units of {alike[0]} start with the same weights, so they stay copies of each other."
-    elif findings:
-        what = f"{findings[0].title.rstrip('.')}."
-    elif spread < _LEAST_SPREAD:
-        what = "The answer hardly depends on the picture."
-    else:
-        what = "From these initial weights the network does not learn; from PyTorch's own it does."
-    curves = Curves(
-        "Loss with the reference optimiser", {"as it is": twin(probe).losses, "initialised anew": after.losses}
-    )
-    return Verdict(
-        "model.init",
-        "fail",
-        what,
-        "proven" if alike else "statistical",
-        evidence | ({"layers": [f.where for f in findings if f.where][:6]} if findings else {}),
-        findings[0].remedy if findings else _START,
-        trials=(trial,),
-        exhibits=(*shown["exhibits"], curves),
-        fix="for layer in model.modules():\n    if isinstance(layer, nn.Conv2d | nn.Linear):\n"
-        '        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")\n        nn.init.zeros_(layer.bias)',
-        query={"layer": findings[0].where} if findings and findings[0].where else {},
-    )
-
-
-_LAYERS = (
-    "activation.dead",
-    "activation.exploding",
-    "activation.vanishing",
-    "activation.huge",
-    "activation.degenerate",
-)
-_LEAST_SPREAD = 1e-3
-_START = "Leave the weights as PyTorch makes them, or use one of the known ways (He for ReLU, Xavier for tanh)."
-
-
-def _weak_start(probe: Probe) -> bool:
-    """Whether the twin learns nothing, which the start may be guilty of."""
-    return not twin(probe).train.certain and twin(probe).train.pictures >= _ENOUGH
-
-
-def _anew(probe: Probe) -> tuple[Trial, Practice]:
-    """The twin, initialised as PyTorch does."""
-    after = practice(probe, started_anew)
-    figure = f"share of the training pictures learned after {probe.steps} steps"
-    before = twin(probe).gain
-    helped = after.train.certain and after.gain > before + max(_HARM, 0.3 * after.gain)
-    return Trial(
-        "initialised anew",
-        "reset_parameters() on every layer",
-        figure,
-        round(before, 3),
-        round(after.gain, 3),
-        helped,
-    ), after
-
-
-def _alike(probe: Probe) -> list[str]:
-    """Layers, the last one aside, whose units all have the same weights, not zero."""
-    layers = [
-        (name, module)
-        for name, module in probe.experiment.model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear) and len(module.weight) > 1 and module.weight.requires_grad
-    ]
-    return [
-        name
-        for name, module in layers[:-1]
-        if bool((module.weight == module.weight[:1]).all()) and bool(module.weight.any())
-    ]
-
-
-def _spreads(stats: ActivationStats | None) -> tuple[Bars, ...]:
-    if stats is None:
-        return ()
-    frame = stats.frame().dropna(subset="std")
-    values = dict(zip(frame["layer"].astype(str), frame["std"].astype(float).tolist(), strict=True))
-    return (Bars("Spread (σ) of each layer's output", values, log=True),) if values else ()
-
-
 def _bad(value: object) -> bool:
     return bool(value.is_floating_point() and not value.isfinite().all())  # type: ignore[attr-defined]
 
 
-CHECKS: dict[str, Check] = {"model.output_shape": output_shape, "model.finite": finite, "model.init": init}
+CHECKS: dict[str, Check] = {"model.output_shape": output_shape, "model.finite": finite, "model.init": initialisation}

@@ -188,7 +188,7 @@ def _updates(probe: Probe) -> Verdict:
     # A bias before a normalisation has no effect; rounding errors are all it gets.
     some = _SOME * max(record.largest for record in trainable.values())
     still = [n for n, record in trainable.items() if record.largest > some and not record.moved and record.rate > 0]
-    if still:
+    if still and watch.not_finite is None:  # where there is NaN, not moving is the least
         what = f"{_some(still)}: got gradients and did not move in {watch.steps} steps."
         do = "The update may be too small for the number type, or something puts the old values back."
         return Verdict("optimizer.updates", "fail", what, "proven", evidence | {"still": still[:_NAMED]}, do)

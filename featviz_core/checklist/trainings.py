@@ -193,6 +193,19 @@ def twin(probe: Probe) -> Practice:
     return practice(probe, reference)
 
 
+@once
+def first_loss_anew(probe: Probe) -> float:
+    """The first loss with every layer initialised as PyTorch does; NaN where it cannot be had."""
+    experiment = started_anew(probe.fresh())
+    images, targets = probe.pair
+    experiment.model.train()
+    with torch.no_grad():
+        try:
+            return float(experiment.loss_fn(experiment.logits(experiment.model(images)), targets))
+        except Exception:  # noqa: BLE001 - user code
+            return math.nan
+
+
 def trails(probe: Probe) -> bool:
     """Whether the experiment learns much less than its twin, which learns something for certain."""
     return twin(probe).gain > 0.25 and twin(probe).train.certain and own(probe).gain < 0.5 * twin(probe).gain

@@ -659,3 +659,40 @@ def test_validation_pictures_that_are_not_like_training_are_tried_like_training(
     (trial,) = verdict.trials
     assert trial.name == "validation pictures like training's"
     assert trial.helped == harmful == (trial.after > trial.before + 0.1)
+
+
+def test_scores_that_are_divided_are_found_where_the_optimiser_cannot_learn_from_them():
+    class Divided(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = net()
+
+        def forward(self, images):
+            return self.inner(images) / 1000
+
+    def make():
+        model = Divided()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        return experiment(model=model, optimizer=optimizer, train_loader=loader(128, batch_size=16, shuffle=True))
+
+    verdict = run(make, items=["model.init"])["model.init"]
+    assert verdict.status == "fail" and "so small" in verdict.summary
+    assert verdict.trials[0].changed.startswith("scores *") and verdict.trials[0].helped
+
+
+def test_a_first_loss_that_only_the_own_weights_make_large_is_the_start_s_matter():
+    def make(factor):
+        def made():
+            torch.manual_seed(0)
+            model = net()
+            with torch.no_grad():
+                model[-1].weight.mul_(factor)
+            return experiment(model=model, train_loader=loader(128, batch_size=32, shuffle=True))
+
+        return made
+
+    items = ["model.init", "loss.value"]
+    assert statuses(run(make(1.0), items=items)) == dict.fromkeys(items, "pass")
+    report = run(make(60.0), items=items)
+    assert report["model.init"].status == "warn" and "too large" in report["model.init"].summary
+    assert (report["loss.value"].status, report["loss.value"].explained_by) == ("warn", "model.init")
