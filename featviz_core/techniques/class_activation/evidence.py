@@ -18,8 +18,9 @@ from featviz_core.rerun import Rerun
 from featviz_core.techniques.class_activation.targets import Target, class_scores
 from featviz_core.trace import Layer, explained
 
-# So many input values in one batch (16 pictures of 224×224): a batch large enough to be fast, and no larger.
-_BATCH_VALUES = 16 * 3 * 224 * 224
+_PICTURE = 3 * 224 * 224  # values
+# So many such pictures in one batch. More than eight do not fit into a processor's caches, and each takes longer.
+_ON_CPU, _ELSEWHERE = 8, 16
 
 
 class TracedOnce:
@@ -84,7 +85,8 @@ class Evidence:
     @property
     def batch(self) -> int:
         """How many pictures of this size to ask about at once."""
-        return max(1, _BATCH_VALUES // self.image[0].numel())
+        most = _ON_CPU if self.activations.device.type == "cpu" else _ELSEWHERE
+        return max(1, most * _PICTURE // self.image[0].numel())
 
 
 def to_maps(layer: Layer, tensor: Tensor) -> Tensor:
