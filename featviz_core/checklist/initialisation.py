@@ -12,7 +12,7 @@ from featviz_core.checklist.exhibits import Bars, Curves, Trial, measured
 from featviz_core.checklist.looks import activation_findings, activation_stats_seen, found
 from featviz_core.checklist.loss_value import guessing, started_too_large
 from featviz_core.checklist.probe import Probe
-from featviz_core.checklist.report import Verdict
+from featviz_core.checklist.report import Status, Verdict
 from featviz_core.checklist.trainings import (
     Practice,
     first_loss_anew,
@@ -37,31 +37,32 @@ def initialisation(probe: Probe) -> Verdict:
         return Verdict("model.init", "not_run", "Not judged: the pictures hold NaN or Inf.", explained_by="data.range")
     if not all(parameter.isfinite().all() for parameter in probe.experiment.model.parameters()):
         return Verdict("model.init", "not_run", "Not judged: a weight is NaN or Inf.", explained_by="model.finite")
-    stats = activation_stats_seen(probe)
-    shown = {"exhibits": _spreads(stats)}
+    spread, exhibits = probe.spread_after_a_step, _spreads(activation_stats_seen(probe))
+    evidence = {"spread of the scores between pictures, after a step": measured(spread, (_LEAST_SPREAD, None))}
+
+    def judged(status: Status, what: str, remedy: str = "", trials: tuple[Trial, ...] = ()) -> Verdict:
+        return Verdict("model.init", status, what, "statistical", evidence, remedy, exhibits=exhibits, trials=trials)
+
     alike = _alike(probe)
     findings = found(activation_findings(probe), _LAYERS)
-    spread = probe.spread_after_a_step
-    evidence = {"spread of the scores between pictures, after a step": measured(spread, (_LEAST_SPREAD, None))}
     problem = bool(alike or [f for f in findings if f.severity == "fail"] or spread < _LEAST_SPREAD)
     if not problem and started_too_large(probe):
         first, anew = float(probe.loss.detach()), first_loss_anew(probe)
-        what = f"The first loss is {first:.3g}, and {anew:.3g} from PyTorch's own weights: these are too large."
         evidence["first loss"] = measured(first, (None, guessing(probe) + 1))
-        return Verdict("model.init", "warn", what, "statistical", evidence, _START, **shown)  # type: ignore[arg-type]
+        what = f"The first loss is {first:.3g}, and {anew:.3g} from PyTorch's own weights: these are too large."
+        return judged("warn", what, _START)
     if not problem and not _weak_start(probe):
-        what = "Every layer passes on what it gets, and pictures get different scores."
-        return Verdict("model.init", "pass", what, "statistical", evidence, **shown)  # type: ignore[arg-type]
+        return judged("pass", "Every layer passes on what it gets, and pictures get different scores.")
     trial, after = _anew(probe)
-    if not trial.helped and not (alike and problem):
-        if not problem:
-            what = "Every layer passes on what it gets; another start learns no better."
-            return Verdict("model.init", "pass", what, "statistical", evidence, trials=(trial,), **shown)  # type: ignore[arg-type]
-        if (verdict := _small_scores(probe, evidence)) is not None:
-            return replace(verdict, exhibits=shown["exhibits"])
+    if not trial.helped and not problem:
+        return judged("pass", "Every layer passes on what it gets; another start learns no better.", trials=(trial,))
+    if not trial.helped and not alike:
+        if (larger := _larger_scores(probe)) is not None:
+            what = "Scores are so small that the loss hardly tells them apart, and little is learned."
+            return judged("fail", what, _DIVIDED, (larger,))
         if twin(probe).train.certain:
             what = "Layers look unusual at the start, and the network learns all the same."
-            return Verdict("model.init", "pass", what, "statistical", evidence, trials=(trial,), **shown)  # type: ignore[arg-type]
+            return judged("pass", what, trials=(trial,))
     if alike:
         what = f"All units of {alike[0]} start with the same weights, so they stay copies of each other."
     elif findings:
@@ -70,18 +71,12 @@ def initialisation(probe: Probe) -> Verdict:
         what = "The answer hardly depends on the picture."
     else:
         what = "From these initial weights the network does not learn; from PyTorch's own it does."
-    curves = Curves(
-        "Loss with the reference optimiser", {"as it is": twin(probe).losses, "initialised anew": after.losses}
-    )
-    return Verdict(
-        "model.init",
-        "fail",
-        what,
-        "proven" if alike else "statistical",
-        evidence | ({"layers": [f.where for f in findings if f.where][:6]} if findings else {}),
-        findings[0].remedy if findings else _START,
-        trials=(trial,),
-        exhibits=(*shown["exhibits"], curves),
+    losses = {"as it is": twin(probe).losses, "initialised anew": after.losses}
+    return replace(
+        judged("fail", what, findings[0].remedy if findings else _START, (trial,)),
+        grade="proven" if alike else "statistical",
+        evidence=evidence | ({"layers": [f.where for f in findings if f.where][:6]} if findings else {}),
+        exhibits=(*exhibits, Curves("Loss with the reference optimiser", losses)),
         fix="for layer in model.modules():\n    if isinstance(layer, nn.Conv2d | nn.Linear):\n"
         '        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")\n        nn.init.zeros_(layer.bias)',
         query={"layer": findings[0].where} if findings and findings[0].where else {},
@@ -97,30 +92,22 @@ _LAYERS = (
 )
 _LEAST_SPREAD = 1e-3
 _START = "Leave the weights as PyTorch makes them, or use one of the known ways (He for ReLU, Xavier for tanh)."
+_DIVIDED = (
+    "Do not divide scores, by a temperature or a number of features, before the loss; or start with a larger head."
+)
 
 
 _MOST = 1e4  # times
 
 
-def _small_scores(probe: Probe, evidence: dict[str, Any]) -> Verdict | None:
-    """Scores that hardly differ between pictures, and from which the optimiser learns once they are made larger."""
-    factor = min(_MOST, 1 / max(probe.spread_after_a_step, 1 / _MOST))
+def _larger_scores(probe: Probe) -> Trial | None:
+    """Where scores hardly differ between pictures and little is learned: the trial with larger ones, if it helps."""
     if probe.spread_after_a_step >= _LEAST_SPREAD or not trails(probe):
         return None
+    factor = min(_MOST, 1 / max(probe.spread_after_a_step, 1 / _MOST))
     after = practice(probe, lambda experiment: replace(experiment, model=_Scaled(experiment.model, factor)))
     trial = tried(probe, "larger scores", f"scores * {factor:.3g}", after)
-    if not trial.helped:
-        return None
-    return Verdict(
-        "model.init",
-        "fail",
-        "Scores are so small that the loss hardly tells them apart, and little is learned.",
-        "statistical",
-        evidence,
-        "Do not divide scores, by a temperature or the number of features, before the loss; or start with a larger "
-        "head.",
-        trials=(trial,),
-    )
+    return trial if trial.helped else None
 
 
 class _Scaled(nn.Module):

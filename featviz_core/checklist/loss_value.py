@@ -228,8 +228,10 @@ def far_from_guessing(probe: Probe, first: float) -> bool:
 
 def started_too_large(probe: Probe) -> bool:
     """Whether the first loss is far above guessing by the initial weights: from PyTorch's own it is not."""
+    if probe.experiment.pretrained or probe.loss.numel() != 1:
+        return False
     first = float(probe.loss.detach())
-    if probe.experiment.pretrained or not first > guessing(probe) + _GROSS or not far_from_guessing(probe, first):
+    if not first > guessing(probe) + _GROSS or not far_from_guessing(probe, first):
         return False
     return not far_from_guessing(probe, first_loss_anew(probe))
 

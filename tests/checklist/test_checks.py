@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import featviz_core as fv
 from featviz_core.checklist.items import ITEMS
+from featviz_core.checklist.report import NOT_JUDGED
 from featviz_core.demo.experiments import DEMO_EXPERIMENTS
 from featviz_core.demo.faults import FAULTS, with_fault
 from featviz_core.errors import DeviceError, ExperimentError
@@ -696,3 +697,10 @@ def test_a_first_loss_that_only_the_own_weights_make_large_is_the_start_s_matter
     report = run(make(60.0), items=items)
     assert report["model.init"].status == "warn" and "too large" in report["model.init"].summary
     assert (report["loss.value"].status, report["loss.value"].explained_by) == ("warn", "model.init")
+
+
+def test_a_loss_of_many_numbers_does_not_take_the_initialisation_along():
+    items = ["model.init", "loss.value"]
+    report = run(lambda: experiment(loss_fn=nn.CrossEntropyLoss(reduction="none")), items=items)
+    assert report.root_cause == "loss.value"
+    assert not report["model.init"].summary.startswith(NOT_JUDGED)
