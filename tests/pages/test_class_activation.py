@@ -100,6 +100,13 @@ def test_hiding_cells_changes_the_probability(page: Callable[..., AppTest]) -> N
     assert "with 0 cells hidden" in captions(checked(at.run()))
 
 
+def test_the_strip_leads_to_its_curves(page: Callable[..., AppTest]) -> None:
+    at = page()
+    assert "Reset the weights" not in {button.label for button in at.button}
+    checked(next(button for button in at.button if button.label == "Curves, and weights reset").click().run())
+    assert "Reset the weights" in {button.label for button in at.button}
+
+
 def test_the_sanity_check_runs_on_request(page: Callable[..., AppTest]) -> None:
     at = page(more="Trust")
     assert not at.table

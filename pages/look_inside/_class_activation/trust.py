@@ -54,6 +54,14 @@ def strip(view: View, result: technique.ClassActivation) -> None:
             help=f"{text}. Area under the target's probability, 0 to 1; a random map has {random:.2f}.",
         )
     st.caption(found.verdict)
+    st.button(
+        "Curves, and weights reset",
+        icon=":material/show_chart:",
+        type="tertiary",
+        on_click=st.session_state.update,
+        kwargs={"more": "Trust"},
+        help="Opens the part Trust below: both curves, and whether the map changes when the weights are reset.",
+    )
 
 
 def _found(name: str, found: technique.Localization) -> None:
