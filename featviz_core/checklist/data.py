@@ -29,7 +29,8 @@ _SHOWN = 8
 def range_of_pictures(probe: Probe) -> Verdict:
     """Pictures are finite, of the right type and layout, and in the range that the stated or usual normalisation gives.
 
-    A range that looks wrong is tried: the same training behind a layer that gives each channel mean 0 and spread 1.
+    A range that looks wrong is tried: the same training behind a layer that gives each channel mean 0 and spread 1, or
+    validation pictures with training's.
     """
     _ = probe.pair, probe.validation
     if (verdict := _form(probe)) is not None:
@@ -165,9 +166,8 @@ def _like_training(probe: Probe, code: str) -> Trial:
 
 def _moments(probe: Probe, batches: Iterable[Any]) -> tuple[Tensor, Tensor]:
     """Mean and spread of each channel, `(C, 1, 1)`."""
-    images = torch.cat([x.float() for x, _ in probe.experiment.pairs(batches)])
-    mean, std = images.mean((0, 2, 3)), images.std((0, 2, 3)).clamp(min=1e-6)
-    return mean[:, None, None], std[:, None, None]
+    values = torch.cat([images.float().transpose(0, 1).flatten(1) for images, _ in probe.experiment.pairs(batches)], 1)
+    return values.mean(1)[:, None, None], values.std(1).clamp(min=1e-6)[:, None, None]
 
 
 class _Changed(nn.Module):
