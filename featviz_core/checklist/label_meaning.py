@@ -18,7 +18,7 @@ from featviz_core.checklist.exhibits import Trial, measured
 from featviz_core.checklist.looks import attempt, augmentation_seen, data_seen, found, mixing
 from featviz_core.checklist.probe import Broken, Probe, once
 from featviz_core.checklist.report import Verdict
-from featviz_core.checklist.trainings import Practice, practice, reference, twin
+from featviz_core.checklist.trainings import Practice, Scores, practice, reference, twin
 from featviz_core.errors import FeatVizError
 from featviz_core.experiment import Experiment, few_batches
 from featviz_core.techniques.data_check.disagreement import Features, Table, out_of_fold, told_by
@@ -169,41 +169,17 @@ def meaningless(probe: Probe) -> Verdict | None:
     A network that learned some hundred pictures by heart is always a little better than guessing on others, as long as
     labels say what pictures show. Dealing the labels out at random must then make a difference.
     """
-    try:
-        close = twin(probe)
-    except Broken:
-        return None  # told by the item that broke
-    if mixing(probe):
-        return None  # what a network says that takes one picture for another is no evidence
-    if (told := _told(probe)) is not None and told.meaningful:
-        return None  # even an untrained network tells them
-    if (seen := data_seen(probe)) is not None and found(seen.findings, ("data.shift", "data.channel_order")):
-        return None  # validation pictures are others: no wonder that what is learned does not hold for them
-    if not _enough(probe, close) or close.validation is None or close.validation.certain:
+    if _otherwise_explained(probe):
         return None
-    if close.gain < _SOMETHING:
-        return None  # it learns nothing at all, which is another item's matter
     after = patient(probe)
-    if after.validation is None or after.gain < _LEARNED or after.validation.certain:
+    if after.validation is None or after.gain < _LEARNED or (tried := _tried(probe, after.validation)) is None:
         return None
-    more = practice(probe, reference, on=_many(probe), steps=_PATIENCE * probe.steps)
-    if more.validation is not None and more.validation.certain:
-        return None  # it takes more pictures than the first batches hold
-    tried = [after.validation.accuracy, *([more.validation.accuracy] if more.validation else [])]
-    if probe.clean_batches is not None:
-        clean = practice(probe, reference, on=probe.clean_batches, steps=_PATIENCE * probe.steps)
-        if clean.validation is not None and clean.validation.certain:
-            return None  # labels belong to their pictures; augmentation leaves too little of those
-        tried += [clean.validation.accuracy] if clean.validation else []
     random = practice(probe, _with_pairs, on=_dealt_out(probe), steps=_PATIENCE * probe.steps)
-    guessing = after.validation.guessing
     dealt_out = random.validation.accuracy if random.validation is not None else 0.0
     # One network that was unlucky with labels dealt out at random must not make others look good; nor is it proof.
+    guessing, reached = after.validation.guessing, sum(tried) / len(tried)
     by_chance = max(dealt_out, guessing)
-    alone = after.validation.accuracy
-    unsure = alone - dealt_out > _BETTER * _error(alone, dealt_out, close)
-    reached = sum(tried) / len(tried)
-    if reached - by_chance > _BETTER * _error(reached, by_chance, close):
+    if _better(reached, by_chance, after.validation.pictures):
         return None
     evidence = {
         "training pictures learned": measured(round(after.train.accuracy, 3), (0.9, None)),
@@ -220,7 +196,7 @@ def meaningless(probe: Probe) -> Verdict | None:
     )
     return Verdict(
         "data.labels",
-        "warn" if unsure else "fail",
+        "warn" if _better(tried[0], dealt_out, after.validation.pictures) else "fail",
         "Training labels say nothing about validation pictures: they can be learned by heart, and no better than "
         "labels dealt out at random.",
         "statistical",
@@ -231,6 +207,37 @@ def meaningless(probe: Probe) -> Verdict | None:
         fix="files = sorted(folder.iterdir())                # one list, in one order\n"
         "samples = [(file, label_of(file)) for file in files]  # picture and label stay together",
     )
+
+
+def _otherwise_explained(probe: Probe) -> bool:
+    """Whether nothing can be said of labels, or something else explains that what is learned does not hold."""
+    try:
+        close = twin(probe)
+    except Broken:
+        return True  # told by the item that broke
+    if mixing(probe):
+        return True  # what a network says that takes one picture for another is no evidence
+    if (told := _told(probe)) is not None and told.meaningful:
+        return True  # even an untrained network tells them
+    if (seen := data_seen(probe)) is not None and found(seen.findings, ("data.shift", "data.channel_order")):
+        return True  # validation pictures are others: no wonder that what is learned does not hold for them
+    if not _enough(probe, close) or close.validation is None or close.validation.certain:
+        return True
+    return close.gain < _SOMETHING  # it learns nothing at all, which is another item's matter
+
+
+def _tried(probe: Probe, first: Scores) -> list[float] | None:
+    """Validation accuracies of the reference after the first batches (`first`), after more pictures, and after clean
+    ones; None where one of them holds for certain."""
+    tried = [first]
+    # It may take more pictures than the first batches hold, or augmentation may leave too little of them.
+    for batches in (_many, lambda probe: probe.clean_batches):
+        if tried[-1].certain:
+            return None
+        if (on := batches(probe)) is not None:
+            after = practice(probe, reference, on=on, steps=_PATIENCE * probe.steps).validation
+            tried += [after] if after is not None else []
+    return None if tried[-1].certain else [one.accuracy for one in tried]
 
 
 def _many(probe: Probe) -> list[Any]:
@@ -244,10 +251,10 @@ _MOST_BYTES = 256 << 20
 _BETTER = 2.0  # standard errors
 
 
-def _error(one: float, other: float, seen: Practice) -> float:
-    """The standard error of the difference of two accuracies on the validation pictures."""
-    count = seen.validation.pictures if seen.validation is not None else 1
-    return math.sqrt((one * (1 - one) + other * (1 - other)) / max(1, count))
+def _better(one: float, other: float, pictures: int) -> bool:
+    """Whether one accuracy on so many pictures is better than another by more than chance gives."""
+    error = math.sqrt((one * (1 - one) + other * (1 - other)) / max(1, pictures))
+    return one - other > _BETTER * error
 
 
 def _enough(probe: Probe, seen: Practice) -> bool:
