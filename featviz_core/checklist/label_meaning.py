@@ -176,7 +176,7 @@ def meaningless(probe: Probe) -> Verdict | None:
         return None
     random = practice(probe, _with_pairs, on=_dealt_out(probe), steps=_PATIENCE * probe.steps)
     dealt_out = random.validation.accuracy if random.validation is not None else 0.0
-    # One network that was unlucky with labels dealt out at random must not make others look good; nor is it proof.
+    # One network that was unlucky with labels dealt out at random must not make others look good.
     guessing, reached = after.validation.guessing, sum(tried) / len(tried)
     by_chance = max(dealt_out, guessing)
     if _better(reached, by_chance, after.validation.pictures):
@@ -196,7 +196,7 @@ def meaningless(probe: Probe) -> Verdict | None:
     )
     return Verdict(
         "data.labels",
-        "warn" if _better(tried[0], dealt_out, after.validation.pictures) else "fail",
+        "fail" if _validation_can_be_told(probe) else "warn",
         "Training labels say nothing about validation pictures: they can be learned by heart, and no better than "
         "labels dealt out at random.",
         "statistical",
@@ -238,6 +238,22 @@ def _tried(probe: Probe, first: Scores) -> list[float] | None:
             after = practice(probe, reference, on=on, steps=_PATIENCE * probe.steps).validation
             tried += [after] if after is not None else []
     return None if tried[-1].certain else [one.accuracy for one in tried]
+
+
+def _validation_can_be_told(probe: Probe) -> bool:
+    """Whether half of the validation pictures teach the labels of the other half: then these pictures can be learned
+    from so few, and it is training's labels that say nothing. Where they cannot, right labels may look the same."""
+    experiment = probe.fresh()
+    pairs = [_Pair(pair) for pair in experiment.pairs(probe.validation or ())]
+    if len(pairs) < 2:
+        return False
+    after = practice(probe, _with_pairs, on=pairs[: len(pairs) // 2], steps=_PATIENCE * probe.steps)
+    if after.validation is None:
+        return False
+    whole, half = after.validation, after.train
+    others = whole.pictures - half.pictures
+    right = whole.accuracy * whole.pictures - half.accuracy * half.pictures
+    return others > 0 and replace(whole, accuracy=right / others, pictures=others).certain
 
 
 def _many(probe: Probe) -> list[Any]:
