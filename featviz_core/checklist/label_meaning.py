@@ -240,20 +240,24 @@ def _tried(probe: Probe, first: Scores) -> list[float] | None:
     return None if tried[-1].certain else [one.accuracy for one in tried]
 
 
+_FOLDS = 4
+
+
 def _validation_can_be_told(probe: Probe) -> bool:
-    """Whether half of the validation pictures teach the labels of the other half: then these pictures can be learned
-    from so few, and it is training's labels that say nothing. Where they cannot, right labels may look the same."""
-    experiment = probe.fresh()
-    pairs = [_Pair(pair) for pair in experiment.pairs(probe.validation or ())]
-    if len(pairs) < 2:
-        return False
-    after = practice(probe, _with_pairs, on=pairs[: len(pairs) // 2], steps=_PATIENCE * probe.steps)
-    if after.validation is None:
-        return False
-    whole, half = after.validation, after.train
-    others = whole.pictures - half.pictures
-    right = whole.accuracy * whole.pictures - half.accuracy * half.pictures
-    return others > 0 and replace(whole, accuracy=right / others, pictures=others).certain
+    """Whether validation pictures teach each other's labels, out of fold: then these pictures can be learned from so
+    few, and it is training's labels that say nothing. Where they cannot, right labels may look the same."""
+    pairs = [_Pair(pair) for pair in probe.fresh().pairs(probe.validation or ())]
+    right, judged, known = 0.0, 0, None
+    for fold in range(min(_FOLDS, len(pairs))):
+        others = [pair for number, pair in enumerate(pairs) if number % _FOLDS != fold]
+        after = practice(probe, _with_pairs, on=others)
+        if not others or after.validation is None:
+            return False
+        # It was judged on all of them, those that it learned from included.
+        known = after.validation
+        right += known.accuracy * known.pictures - after.train.accuracy * after.train.pictures
+        judged += known.pictures - after.train.pictures
+    return known is not None and judged > 0 and replace(known, accuracy=right / judged, pictures=judged).certain
 
 
 def _many(probe: Probe) -> list[Any]:
