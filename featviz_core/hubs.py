@@ -58,8 +58,9 @@ def _from_timm(
         module: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
     about = timm.data.resolve_data_config({}, model=module)
     height, width = about["input_size"][1:]
+    whole = (int(height / about["crop_pct"]), int(width / about["crop_pct"]))  # rounded down, as timm does
     cut = Preprocessing(
-        resize_size=round(min(height, width) / about["crop_pct"]),
+        resize_size=whole if about["crop_mode"] == "squash" else min(whole),
         crop_size=(height, width),
         mean=about["mean"],
         std=about["std"],
@@ -91,13 +92,16 @@ def _from_transformers(
 def _cut(about: Mapping[str, Any], image_size: int | Sequence[int]) -> Preprocessing:
     """The preprocessing that an image processor of transformers is set to.
 
-    Where it squashes pictures to a size, they are cut to it. Raises `ModelError` for a model of other than RGB.
+    Raises `ModelError` for a model of other than RGB.
     """
     crops = bool(about.get("do_center_crop") and about.get("crop_size"))
     size = about.get("size") or {}
     height, width = _sides(about["crop_size"] if crops else size, default=image_size)
-    resize = min(_sides(size, default=(height, width)))
-    if not crops and size.get("shortest_edge") and height < _LEAST_WHOLE:
+    shorter = size.get("shortest_edge") if isinstance(size, Mapping) else None
+    resize: int | tuple[int, int] = _sides(size, default=(height, width))  # both sides: whatever the picture's shape
+    if crops and shorter:
+        resize = int(shorter)
+    elif shorter and height < _LEAST_WHOLE:
         resize = int(height / (about.get("crop_pct") or 1))
     usual = Preprocessing(resize_size=1, crop_size=1)
     mean, std = about.get("image_mean") or usual.mean, about.get("image_std") or usual.std

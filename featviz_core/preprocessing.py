@@ -6,7 +6,7 @@ torch is imported only where tensors are made, so that pages can describe and dr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,10 @@ _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 _MAX_RESIZED_PIXELS = 40_000_000
 
 
+def _both(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
 def _centered(length: int, crop: int) -> int:
     """Where a cut begins, rounded like torchvision's `center_crop`; below zero where black is added."""
     return round((length - crop) / 2) if crop <= length else -((crop - length) // 2)
@@ -32,13 +36,14 @@ def _centered(length: int, crop: int) -> int:
 class Preprocessing:
     """How does a picture become the model's input? Equal, bit for bit, to torchvision's `ImageClassification`.
 
-    The shorter side is resized to `resize_size` pixels with antialiasing, `crop_size` pixels (one number, or height
-    and width) are cut around the centre, values are scaled to [0, 1] and normalised: `(value - mean) / std` for
-    red, green and blue. `interpolation` is "bilinear" or "bicubic".
+    The shorter side is resized to `resize_size` pixels with antialiasing, or both sides to its height and width, as
+    torchvision's `Resize` takes them; `crop_size` pixels (one number, or height and width) are cut around the centre,
+    values are scaled to [0, 1] and normalised: `(value - mean) / std` for red, green and blue. `interpolation` is
+    "bilinear" or "bicubic".
     Raises `ValueError` for sizes below 1, another interpolation, or a std of zero.
     """
 
-    resize_size: int
+    resize_size: int | tuple[int, int]
     crop_size: int | tuple[int, int]
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -47,7 +52,7 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.interpolation not in _RESAMPLING:
             raise ValueError(f"Expected bilinear or bicubic interpolation, got {self.interpolation!r}.")
-        if min(self.resize_size, *self.input_size) < 1:
+        if min(*_both(self.resize_size), *self.input_size) < 1:
             raise ValueError(f"Expected sizes of at least 1, got {self.resize_size} and {self.crop_size}.")
         if not len(self.mean) == len(self.std) == 3 or 0 in self.std:
             raise ValueError(f"Expected three means and three stds other than 0, got {self.mean} and {self.std}.")
@@ -64,13 +69,20 @@ class Preprocessing:
     @property
     def input_size(self) -> tuple[int, int]:
         """How large is the model's input? (height, width) in pixels."""
-        return (self.crop_size, self.crop_size) if isinstance(self.crop_size, int) else self.crop_size
+        return _both(self.crop_size)
+
+    @property
+    def squashes(self) -> bool:
+        """Whether width and height are resized apart, so that what is in the picture changes its shape."""
+        return not isinstance(self.resize_size, int)
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """How large is a picture of `size` (width, height) between resizing and cutting? (width, height).
 
         Raises `ImageError` for a picture so thin that it would take gigabytes there.
         """
+        if not isinstance(self.resize_size, int):
+            return self.resize_size[1], self.resize_size[0]
         longer = int(self.resize_size * max(size) / min(size))
         if longer * self.resize_size > _MAX_RESIZED_PIXELS:
             raise ImageError(
@@ -120,9 +132,12 @@ class Preprocessing:
         """What happens to a picture, step by step? One plain sentence for each step."""
         height, width = self.input_size
         low, high = self.value_range
+        resized = f"the shorter side has {self.resize_size} pixels"
+        if not isinstance(self.resize_size, int):
+            resized = f"it has {self.resize_size[1]}×{self.resize_size[0]} pixels, whatever its shape"
         means, stds = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
         return [
-            f"Resized so that the shorter side has {self.resize_size} pixels ({self.interpolation}, antialiased).",
+            f"Resized so that {resized} ({self.interpolation}, antialiased).",
             f"Cut to {width}×{height} pixels around the centre.",
             "Scaled from 0 to 255 to 0 to 1.",
             f"Normalised to (value − mean) / std with mean {means} and std {stds} for red, green and blue; "
@@ -175,9 +190,11 @@ def _normalized_twice(preprocessing: Preprocessing, picture: Image.Image) -> Ten
 
 
 def _squashed(preprocessing: Preprocessing, picture: Image.Image) -> Tensor:
-    height, width = preprocessing.input_size
-    image = picture.convert("RGB").resize((width, height), _RESAMPLING[preprocessing.interpolation])
-    return preprocessing.normalize(_unit_tensor(image))
+    return replace(preprocessing, resize_size=preprocessing.input_size)(picture)
+
+
+def _not_squashed(preprocessing: Preprocessing, picture: Image.Image) -> Tensor:
+    return replace(preprocessing, resize_size=min(_both(preprocessing.resize_size)))(picture)
 
 
 def _aliased(preprocessing: Preprocessing, picture: Image.Image) -> Tensor:
@@ -190,7 +207,7 @@ def _aliased(preprocessing: Preprocessing, picture: Image.Image) -> Tensor:
     return preprocessing(resized)
 
 
-COMMON_MISTAKES: tuple[Mistake, ...] = (
+_COMMON = (
     Mistake(
         "bgr",
         "Blue and red swapped",
@@ -216,16 +233,26 @@ COMMON_MISTAKES: tuple[Mistake, ...] = (
         _normalized_twice,
     ),
     Mistake(
-        "squashed",
-        "Squashed instead of cut",
-        "Width and height are resized apart, so that the whole picture fits and everything in it changes its shape.",
-        _squashed,
-    ),
-    Mistake(
         "aliased",
         "Resized without antialiasing",
         "Most pixels are skipped, as cv2.resize does by default, so fine texture turns into noise.",
         _aliased,
     ),
 )
-"""The mistakes to try first when a good model predicts badly."""
+_SQUASHED = Mistake(
+    "squashed",
+    "Squashed instead of cut",
+    "Width and height are resized apart, so that the whole picture fits and everything in it changes its shape.",
+    _squashed,
+)
+_NOT_SQUASHED = Mistake(
+    "not_squashed",
+    "Cut instead of squashed",
+    "Only the shorter side is made to fit, so that everything keeps its shape and the ends are cut off.",
+    _not_squashed,
+)
+
+
+def common_mistakes(preprocessing: Preprocessing) -> tuple[Mistake, ...]:
+    """Which mistakes are to be tried first when a good model predicts badly?"""
+    return (*_COMMON, _NOT_SQUASHED if preprocessing.squashes else _SQUASHED)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from featviz_core.images import upright_rgb
 from featviz_core.models import LoadedModel, top_classes
-from featviz_core.preprocessing import COMMON_MISTAKES
+from featviz_core.preprocessing import common_mistakes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,7 @@ def model_input(model: LoadedModel, picture: Image.Image) -> ModelInput:
         }
     )
     inputs = [("As it should be", "What every page shows.", right)]
-    mistakes = COMMON_MISTAKES if preprocessing.channels == 3 else ()
+    mistakes = common_mistakes(preprocessing) if preprocessing.channels == 3 else ()
     inputs += [(m.title, m.explanation, m.apply(preprocessing, picture)) for m in mistakes]
     answers = [(title, *top_classes(model, images, count=1)[0], text) for title, text, images in inputs]
     return ModelInput(

@@ -66,6 +66,26 @@ def offline(name, asked):
     assert caught.value.why and "fresh weights" in caught.value.do
 
 
+def colours(width, height):
+    """A picture of two fields and noise, on which squashing, cutting, and an edge one pixel off all show."""
+    pixels = np.random.default_rng(0).integers(0, 90, (height, width, 3), np.uint8)
+    pixels[:, width // 5 :, 0] += 150
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("resnet18", (300, 240)), ("vit_tiny_patch16_224", (260, 400)), ("convnext_tiny.in12k_ft_in1k_384", (500, 390))],
+)
+def test_pictures_are_prepared_as_timm_does(name, size):
+    timm = pytest.importorskip("timm")
+    ours = fv.load_model(f"timm/{name}")
+    about = timm.data.resolve_data_config({}, model=ours.module)
+    picture = colours(*size)
+    expected = timm.data.create_transform(**about)(picture)
+    assert torch.allclose(ours.preprocess(picture)[0], expected, atol=1e-5)
+
+
 def test_timm(asked):
     pytest.importorskip("timm")
     check(fv.load_model("timm/resnet18"), "layer4", 1000)
@@ -95,6 +115,7 @@ def saved_config(folder):
         ("ViT", {"size": {"height": 32, "width": 32}, "do_normalize": False}),
         ("DeiT", {"size": {"height": 40, "width": 40}, "crop_size": {"height": 32, "width": 32}}),
         ("ConvNext", {"size": {"shortest_edge": 32}, "image_mean": [0.4, 0.3, 0.2]}),
+        ("ConvNext", {"size": {"shortest_edge": 384}}),
         ("CLIP", {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}),
     ],
 )
@@ -103,7 +124,7 @@ def test_pictures_are_prepared_as_transformers_does(kind, settings, tmp_path):
     folder = saved_config(tmp_path / "model")
     processor = getattr(transformers, f"{kind}ImageProcessor")(**settings)
     processor.save_pretrained(folder)
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8))
+    picture = colours(80, 60)
     expected = processor(images=picture, return_tensors="pt").pixel_values
     found = fv.load_model(f"transformers/{folder}").preprocess(picture)
     assert found.shape == expected.shape

@@ -17,9 +17,10 @@ from torchvision.transforms import functional as F
 from torchvision.transforms._presets import ImageClassification
 
 from featviz_core.errors import ImageError
-from featviz_core.preprocessing import COMMON_MISTAKES, Preprocessing
+from featviz_core.preprocessing import Preprocessing, common_mistakes
 
 IMAGENET = Preprocessing(resize_size=256, crop_size=224)
+SQUASHING = Preprocessing(resize_size=(48, 64), crop_size=(40, 60))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 PRESETS = [  # resize, crop, interpolation, mean, std; all but the last two as published, the last but one pads
     (256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -39,7 +40,7 @@ def picture(width: int = 97, height: int = 61, seed: int = 0) -> Image.Image:
 
 
 def mistaken(slug: str, image: Image.Image, preprocessing: Preprocessing = IMAGENET) -> torch.Tensor:
-    (mistake,) = [mistake for mistake in COMMON_MISTAKES if mistake.slug == slug]
+    (mistake,) = [mistake for mistake in common_mistakes(preprocessing) if mistake.slug == slug]
     return mistake.apply(preprocessing, image)
 
 
@@ -69,6 +70,15 @@ def test_height_and_width_may_differ():
     expected = F.center_crop(F.resize(image, [64]), [32, 48])
     assert ours.input_size == (32, 48)
     assert np.array_equal(np.asarray(ours.cut(image)), np.asarray(expected))
+
+
+def test_both_sides_may_be_resized_whatever_the_shape():
+    image = picture(97, 61)
+    expected = F.center_crop(F.resize(image, [48, 64]), [40, 60])
+    assert np.array_equal(np.asarray(SQUASHING.cut(image)), np.asarray(expected))
+    assert SQUASHING.crop_box((640, 480)) == (20, 40, 620, 440)
+    assert "64×48" in SQUASHING.describe()[0]
+    assert SQUASHING(Image.new("RGB", (4096, 1))).shape == (1, 3, 40, 60)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 600), st.integers(1, 600))
@@ -129,6 +139,7 @@ def test_the_steps_are_told_with_their_numbers():
     [
         {"interpolation": "nearest"},
         {"resize_size": 0},
+        {"resize_size": (8, 0)},
         {"crop_size": 0},
         {"crop_size": (3, -1)},
         {"mean": (0.5,)},
@@ -148,17 +159,18 @@ def test_a_thread_of_pixels_is_refused_before_it_takes_gigabytes():
 # Mistakes
 
 
-def test_every_mistake_feeds_something_else_of_the_right_shape():
-    image = picture(400, 300)
-    right = IMAGENET(image)
-    for mistake in COMMON_MISTAKES:
-        wrong = mistake.apply(IMAGENET, image)
+@pytest.mark.parametrize("preprocessing", [IMAGENET, SQUASHING])
+def test_every_mistake_feeds_something_else_of_the_right_shape(preprocessing):
+    image = picture(400, 200)
+    right = preprocessing(image)
+    for mistake in common_mistakes(preprocessing):
+        wrong = mistake.apply(preprocessing, image)
         assert wrong.shape == right.shape
         assert wrong.dtype == right.dtype
         assert (wrong - right).abs().max() > 0.05
         assert mistake.title
         assert mistake.explanation.endswith(".")
-    assert len({mistake.slug for mistake in COMMON_MISTAKES}) == len(COMMON_MISTAKES)
+    assert len({mistake.slug for mistake in common_mistakes(preprocessing)}) == 6
 
 
 def test_swapping_colours_of_the_picture_undoes_bgr():
