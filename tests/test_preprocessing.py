@@ -161,7 +161,7 @@ def test_a_thread_of_pixels_is_refused_before_it_takes_gigabytes():
 
 @pytest.mark.parametrize("preprocessing", [IMAGENET, SQUASHING])
 def test_every_mistake_feeds_something_else_of_the_right_shape(preprocessing):
-    image = picture(400, 200)
+    image = picture(800, 400)
     right = preprocessing(image)
     for mistake in common_mistakes(preprocessing):
         wrong = mistake.apply(preprocessing, image)
