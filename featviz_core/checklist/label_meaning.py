@@ -247,17 +247,18 @@ def _validation_can_be_told(probe: Probe) -> bool:
     """Whether validation pictures teach each other's labels, out of fold: then these pictures can be learned from so
     few, and it is training's labels that say nothing. Where they cannot, right labels may look the same."""
     pairs = [_Pair(pair) for pair in probe.fresh().pairs(probe.validation or ())]
-    right, judged, known = 0.0, 0, None
-    for fold in range(min(_FOLDS, len(pairs))):
-        others = [pair for number, pair in enumerate(pairs) if number % _FOLDS != fold]
-        after = practice(probe, _with_pairs, on=others)
-        if not others or after.validation is None:
+    right, judged = 0.0, 0
+    for fold in range(_FOLDS):
+        others = [pair.without(fold, _FOLDS) for pair in pairs if len(pair[0]) >= _FOLDS]
+        if not others or (after := practice(probe, _with_pairs, on=others)).validation is None:
             return False
         # It was judged on all of them, those that it learned from included.
         known = after.validation
         right += known.accuracy * known.pictures - after.train.accuracy * after.train.pictures
         judged += known.pictures - after.train.pictures
-    return known is not None and judged > 0 and replace(known, accuracy=right / judged, pictures=judged).certain
+        if judged > 0 and replace(known, accuracy=right / judged, pictures=judged).certain:
+            return True  # the other folds would say so too
+    return False
 
 
 def _many(probe: Probe) -> list[Any]:
@@ -287,6 +288,12 @@ def _enough(probe: Probe, seen: Practice) -> bool:
 
 class _Pair(tuple[Tensor, Tensor]):
     """Images and labels, whatever the structure of the experiment's own batches."""
+
+    def without(self, fold: int, folds: int) -> _Pair:
+        """The same without the pictures that chance, always the same, puts into a fold."""
+        images, targets = self
+        kept = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)) % folds != fold
+        return _Pair((images[kept.to(images.device)], targets[kept.to(targets.device)]))
 
 
 def _with_pairs(experiment: Experiment) -> Experiment:

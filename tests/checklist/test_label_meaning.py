@@ -30,11 +30,14 @@ def drawn(labels, share):
     return torch.where(by_chance, torch.randint(0, CLASSES, labels.shape, generator=generator), labels)
 
 
-def verdict_on(train, validation):
+def verdict_on(train, validation, *, validation_batch=32):
     def make():
         model = nn.Sequential(nn.Flatten(), nn.Linear(192, 48), nn.ReLU(), nn.Linear(48, CLASSES))
-        loaders = (DataLoader(TensorDataset(*own), 32, shuffle=True) for own in (train, validation))
-        return experiment(model=model, **dict(zip(("train_loader", "val_loader"), loaders, strict=True)))
+        return experiment(
+            model=model,
+            train_loader=DataLoader(TensorDataset(*train), 32, shuffle=True),
+            val_loader=DataLoader(TensorDataset(*validation), validation_batch),
+        )
 
     return fv.run_checklist(make, items=["data.labels"])["data.labels"]
 
@@ -79,9 +82,10 @@ def test_validation_pictures_of_another_kind_do_not_accuse_the_labels():
     assert verdict.status == "pass"
 
 
-def test_shuffled_labels_are_accused_and_compared_with_labels_dealt_out_at_random():
+@pytest.mark.parametrize("validation_batch", [32, VALIDATION], ids=["batches", "one batch"])
+def test_shuffled_labels_are_accused_and_compared_with_labels_dealt_out_at_random(validation_batch):
     images, labels = pictures(128)
     given = labels[torch.randperm(128, generator=torch.Generator().manual_seed(3))]
-    verdict = verdict_on((images, given), pictures(VALIDATION, seed=5))
+    verdict = verdict_on((images, given), pictures(VALIDATION, seed=5), validation_batch=validation_batch)
     assert (verdict.status, verdict.grade) == ("fail", "statistical")
     assert verdict.trials[0].name == "labels dealt out at random"
