@@ -60,7 +60,7 @@ def _from_timm(
     height, width = about["input_size"][1:]
     whole = (int(height / about["crop_pct"]), int(width / about["crop_pct"]))  # rounded down, as timm does
     cut = Preprocessing(
-        resize_size=whole if about["crop_mode"] == "squash" else min(whole),
+        resize_size=whole if about.get("crop_mode") == "squash" else min(whole),
         crop_size=(height, width),
         mean=about["mean"],
         std=about["std"],

@@ -234,7 +234,7 @@ def _tried(probe: Probe, first: Scores) -> list[float] | None:
     for batches in (_many, lambda probe: probe.clean_batches):
         if tried[-1].certain:
             return None
-        if (on := batches(probe)) is not None:
+        if on := batches(probe):
             after = practice(probe, reference, on=on, steps=_PATIENCE * probe.steps).validation
             tried += [after] if after is not None else []
     return None if tried[-1].certain else [one.accuracy for one in tried]

@@ -79,7 +79,7 @@ def practice(
     try:
         experiment = experiment if change is None else change(experiment)
         wake(experiment)
-        while left > 0:
+        while left > 0 and batches:
             kept = batches[:left]
             losses += train_on(experiment, FewBatches(kept, experiment.train_loader, probe.pictures), scheduler=False)
             left -= len(kept)
