@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from featviz_core.errors import ImageError
 
@@ -194,7 +194,9 @@ def _squashed(preprocessing: Preprocessing, picture: Image.Image) -> Tensor:
 
 
 def _not_squashed(preprocessing: Preprocessing, picture: Image.Image) -> Tensor:
-    return replace(preprocessing, resize_size=min(_both(preprocessing.resize_size)))(picture)
+    height, width = preprocessing.input_size
+    fitted = ImageOps.fit(picture.convert("RGB"), (width, height), _RESAMPLING[preprocessing.interpolation])
+    return preprocessing.normalize(_unit_tensor(fitted))
 
 
 def _aliased(preprocessing: Preprocessing, picture: Image.Image) -> Tensor:

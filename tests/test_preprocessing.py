@@ -198,6 +198,11 @@ def test_squashing_keeps_the_whole_picture_and_leaves_squares_alone():
     assert torch.equal(mistaken("squashed", square, plain), plain(square))
 
 
+def test_a_thread_of_pixels_that_is_squashed_has_its_mistakes_too():
+    thread = Image.new("RGB", (4096, 1), "red")
+    assert {m.apply(SQUASHING, thread).shape for m in common_mistakes(SQUASHING)} == {(1, 3, 40, 60)}
+
+
 def test_without_antialiasing_is_torch_interpolation():
     image = picture(300, 200)
     ours = Preprocessing(50, 50, *HALVES)
